@@ -1,0 +1,87 @@
+"""How close two sets of outputs are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The distance between two sets of tensors.
+
+    Attributes:
+        largest: largest absolute difference over all elements.
+        relative: `largest` over the largest absolute value of the reference.
+        argmax_agreement: share of positions whose largest channel (one channel: whose sign) is the same.
+        equal: the same to the bit.
+    """
+
+    largest: float
+    relative: float
+    argmax_agreement: float
+    equal: bool
+
+    def to_dict(self) -> dict[str, float | bool]:
+        """Return plain JSON."""
+        return asdict(self)
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    """List the tensors in a nest of tuples, lists, mappings and dataclasses, in a fixed order."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, Mapping):
+        return [leaf for item in value.values() for leaf in tensors_in(item)]
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [leaf for item in value for leaf in tensors_in(item)]
+    if is_dataclass(value) and not isinstance(value, type):
+        return [leaf for field in fields(value) for leaf in tensors_in(getattr(value, field.name))]
+    return []
+
+
+def compare(reference: Any, candidate: Any) -> Difference:
+    """Compare two outputs tensor by tensor.
+
+    Args:
+        reference: tensors `(N, C, *spatial)`, alone or in a nest.
+        candidate: the same nest from the other side.
+
+    Raises:
+        ValueError: the two hold different numbers of tensors, or tensors of different shapes.
+    """
+    expected, found = tensors_in(reference), tensors_in(candidate)
+    if [t.shape for t in expected] != [t.shape for t in found]:
+        raise ValueError(
+            f"outputs differ in form: {[tuple(t.shape) for t in expected]} against {[tuple(t.shape) for t in found]}"
+        )
+    pairs = [(a.detach(), b.detach().to(a.device)) for a, b in zip(expected, found, strict=True)]
+    largest = max((_largest(a, b) for a, b in pairs), default=0.0)
+    scale = max((_wide(a).abs().max().item() for a, _ in pairs if a.numel()), default=0.0)
+    agreement = min((_agreement(a, b) for a, b in pairs if a.ndim > 2 and a.numel()), default=1.0)
+    return Difference(largest, largest / max(scale, 1e-12), agreement, all(torch.equal(a, b) for a, b in pairs))
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.to(torch.complex128) if x.is_complex() else x.to(torch.float64)
+
+
+def _largest(a: Tensor, b: Tensor) -> float:
+    if not a.numel():
+        return 0.0
+    difference = (_wide(a) - _wide(b)).abs()
+    # Infinities of the same sign are equal, and their difference is not a number.
+    difference = torch.where(a == b, torch.zeros_like(difference), difference)
+    return float(difference.nan_to_num(nan=float("inf")).max())
+
+
+def _agreement(a: Tensor, b: Tensor) -> float:
+    if a.is_complex():
+        return 1.0
+    if a.shape[1] == 1:
+        return float(((a > 0) == (b > 0)).double().mean())
+    return float((a.argmax(1) == b.argmax(1)).double().mean())

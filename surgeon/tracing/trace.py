@@ -1,0 +1,114 @@
+"""One value for a traced host, whatever the way it was traced."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from torch import fx
+
+from surgeon.parity import Difference
+
+
+class Way(Enum):
+    """How a graph was made."""
+
+    GIVEN = "given"  # the host already was a graph
+    EXPORT_FREE = "torch.export, free batch and sizes"
+    EXPORT_FREE_BATCH = "torch.export, free batch"
+    EXPORT_FIXED = "torch.export, fixed sizes"
+    SYMBOLIC = "torch.fx symbolic tracing"
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """Example inputs of a host: positional and keyword."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """The graph compared with the host on one set of inputs.
+
+    Attributes:
+        what: `example`, `batch` or `size`.
+        shapes: the input shapes it ran on.
+        difference: between host and graph; None when the host itself refuses these inputs.
+        remark: why there is no difference.
+    """
+
+    what: str
+    shapes: tuple[tuple[int, ...], ...]
+    difference: Difference | None
+    remark: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        return {
+            "what": self.what,
+            "shapes": [list(shape) for shape in self.shapes],
+            "difference": self.difference.to_dict() if self.difference else None,
+            "remark": self.remark,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A way of tracing that was tried and not used, and why."""
+
+    way: Way
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TraceSummary:
+    """What a reader needs to know of a trace.
+
+    Attributes:
+        way: how the graph was made.
+        free_batch: whether another batch size replays equal.
+        free_sizes: whether another spatial size replays equal.
+        stride: the smallest multiple of the spatial sizes that the host accepts, as far as tried.
+        replays: what was compared.
+        attempts: ways that were tried before.
+    """
+
+    way: Way
+    free_batch: bool
+    free_sizes: bool
+    stride: int
+    replays: tuple[Replay, ...]
+    attempts: tuple[Attempt, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        return {
+            "way": self.way.value,
+            "free_batch": self.free_batch,
+            "free_sizes": self.free_sizes,
+            "stride": self.stride,
+            "replays": [replay.to_dict() for replay in self.replays],
+            "attempts": [{"way": a.way.value, "reason": a.reason} for a in self.attempts],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A host as a graph that was replayed against it.
+
+    Attributes:
+        graph_module: computes what the host computes in eval mode, on the host's own parameters; every
+            node that makes a tensor carries `meta["shape"]` (a tuple of int, at the example's size) and
+            `meta["module"]` (the qualified name of the host's module it runs in).
+        example: the inputs it was traced on.
+        host_name: class name of the host.
+        summary: how it was made and what was compared.
+    """
+
+    graph_module: fx.GraphModule
+    example: Example
+    host_name: str
+    summary: TraceSummary
