@@ -1,0 +1,142 @@
+"""The settings of a search, checked where they come in."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from surgeon.errors import InputError
+
+from .genotype import CellMerge, Inputs, Scope
+from .operations import OPERATIONS
+
+_NOT_COMPARED = ("device", "host_spec", "allow_worse")
+
+
+class Config(BaseModel):
+    """Settings of `implant`; `Config.create` turns bad ones into an `InputError`.
+
+    Attributes:
+        skips: `all` for every implantable skip that is no fusion, or skip ids.
+        genotype: one genotype for all skips (`shared`) or one for each (`per-skip`).
+        inputs: what a cell is given: the skip (`encoder`), or the skip and the decoder tensor it meets (`both`).
+        merge: `residual` (skip + gamma * cell, gamma 0 at birth) or `replace`.
+        states: states in a cell.
+        partial: K; one channel in K is operated on while searching.
+        width: channels inside a cell as a share of the skip's.
+        operations: what an edge can be.
+        rotate: operate on another block of channels at every search step.
+        cell: `batched` (fast) or `reference` (operation by operation); the same search up to rounding.
+        epochs: epochs of the search.
+        retrain_epochs: epochs of training the derived cells.
+        steps: steps in an epoch; None for one pass over the training cases.
+        batch_size: cases in a batch.
+        crop: spatial size of a training crop; None for whole images.
+        augment: whether training crops are flipped and their intensities changed.
+        seed: of splits, start, batches and bootstrap.
+        fractions: shares of the subjects for training, validation and test.
+        weight_rate: SGD's learning rate for the weights of the search cells, at the start of a cosine.
+        weight_rate_end: and at its end.
+        momentum: SGD's momentum.
+        weight_decay: SGD's weight decay.
+        architecture_rate: Adam's learning rate for alpha and beta.
+        architecture_decay: Adam's weight decay for alpha and beta.
+        architecture_start: share of the epochs before alpha and beta move.
+        clip: largest norm of the weights' gradient.
+        gamma_factor: learning rate of gamma over that of the other weights.
+        retrain_optimizer: `adamw` or `sgd`.
+        retrain_rate: its learning rate, at the start of a cosine to 0.
+        retrain_decay: its weight decay.
+        baselines: what is trained beside the cells with the same budget, for comparison.
+        device: where the work is done.
+        allow_worse: keep an implant that is worse than its host.
+        samples: test images kept in the RUN folder for the report and for the parity check of an export.
+        host_spec: how the host was loaded; recorded so that an export can load it again.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    skips: Literal["all"] | tuple[str, ...] = "all"
+    genotype: Scope = Scope.SHARED
+    inputs: Inputs = Inputs.ENCODER
+    merge: CellMerge = CellMerge.RESIDUAL
+    states: int = Field(4, ge=1)
+    partial: int = Field(4, ge=1)
+    width: float = Field(0.25, gt=0)
+    operations: tuple[str, ...] = Field(tuple(OPERATIONS), min_length=1)
+    rotate: bool = False
+    cell: Literal["batched", "reference"] = "batched"
+    epochs: int = Field(50, ge=1)
+    retrain_epochs: int = Field(50, ge=1)
+    steps: int | None = Field(None, ge=1)
+    batch_size: int = Field(8, ge=1)
+    crop: tuple[int, ...] | None = None
+    augment: bool = True
+    seed: int = Field(0, ge=0)
+    fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)
+    weight_rate: float = Field(0.05, gt=0)
+    weight_rate_end: float = Field(0.001, ge=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(3e-4, ge=0)
+    architecture_rate: float = Field(6e-4, gt=0)
+    architecture_decay: float = Field(1e-3, ge=0)
+    architecture_start: float = Field(0.3, ge=0, le=1)
+    clip: float = Field(5.0, gt=0)
+    gamma_factor: float = Field(10.0, gt=0)
+    retrain_optimizer: Literal["adamw", "sgd"] = "adamw"
+    retrain_rate: float = Field(2e-3, gt=0)
+    retrain_decay: float = Field(1e-4, ge=0)
+    baselines: tuple[Literal["adapter"], ...] = ()
+    device: str = "cpu"
+    allow_worse: bool = False
+    samples: int = Field(4, ge=0)
+    host_spec: dict[str, Any] | None = None
+
+    @classmethod
+    def create(cls, **settings: Any) -> Config:
+        """Build from keyword arguments.
+
+        Raises:
+            InputError: an unknown setting, or a value that cannot be used; every one is named.
+
+        Example:
+            >>> Config.create(epochs=3).epochs
+            3
+        """
+        try:
+            return cls(**settings)
+        except ValidationError as error:
+            rows = [f"{_place(item)}: {item['msg']}" for item in error.errors()]
+            raise InputError(
+                f"settings that cannot be used: {'; '.join(rows)}",
+                where="Config",
+                fix=f"the settings are {', '.join(cls.model_fields)}",
+            ) from error
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if abs(sum(self.fractions) - 1) > 1e-6 or min(self.fractions) <= 0:
+            raise ValueError("fractions must be three shares above 0 that add up to 1")
+        if len(set(self.operations)) != len(self.operations):
+            raise ValueError("operations are named twice")
+        if set(self.operations) == {"none"}:
+            raise ValueError("operations hold nothing but none")
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        return self.model_dump(mode="json")
+
+    def differences(self, other: dict[str, Any]) -> tuple[str, ...]:
+        """Name the settings in which a recorded configuration differs, apart from those that change no result."""
+        mine = self.to_dict()
+        return tuple(
+            name
+            for name in sorted(set(mine) | set(other))
+            if name not in _NOT_COMPARED and mine.get(name) != other.get(name)
+        )
+
+
+def _place(item: Any) -> str:
+    return ".".join(str(part) for part in item["loc"]) or "Config"
