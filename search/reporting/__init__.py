@@ -1,0 +1,1 @@
+"""report.html: what a run did, for a person."""
