@@ -7,8 +7,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from surgeon.errors import InputError
-
 from .cells import Architecture, CellSpec
 from .genotype import CellGenotype, CellMerge, Edge, Genotype, Inputs, Scope
 
@@ -25,13 +23,8 @@ def select_by_weight(spec: CellSpec, architecture: Architecture) -> CellGenotype
     Args:
         spec: a cell that the architecture weights are for.
         architecture: alpha and beta.
-
-    Raises:
-        InputError: the only operation is `none`.
     """
     chosen = [index for index, name in enumerate(spec.operations) if name != "none"]
-    if not chosen:
-        raise InputError("the only operation is none", where="operations", fix="search among more operations")
     operation_weights, edge_weights = architecture()
     worth = operation_weights[:, chosen] * edge_weights[:, None]  # (E, O)
     best = worth.max(dim=1)
@@ -64,9 +57,6 @@ def select_all(
         scope: one genotype for all skips, or one for each.
         merge: what the cells return.
         inputs: what the cells are given.
-
-    Raises:
-        InputError: the only operation is `none`.
     """
     first = next(iter(specs.values()))
     cells = tuple(

@@ -2,8 +2,9 @@
 
 from .adapter import Adapter
 from .architecture import Architecture
+from .batched import BatchedSearchCell
 from .derived import DerivedCell
 from .reference import SearchCell
 from .spec import CellSpec
 
-__all__ = ["Adapter", "Architecture", "CellSpec", "DerivedCell", "SearchCell"]
+__all__ = ["Adapter", "Architecture", "BatchedSearchCell", "CellSpec", "DerivedCell", "SearchCell"]

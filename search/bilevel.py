@@ -1,0 +1,165 @@
+"""The search: first-order bilevel steps, as PC-DARTS publishes them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from surgeon.data import Batches, Cohort
+from surgeon.scores import Task, evaluate
+
+from .cells import Architecture, BatchedSearchCell, SearchCell
+from .config import Config
+
+
+@dataclass(frozen=True, slots=True)
+class Supply:
+    """What a phase trains and is measured on.
+
+    Attributes:
+        training: batches for the weights.
+        validation: batches for architecture weights and validation loss; other subjects.
+        cohort: the validation cases, whole, for Dice.
+        task: loss and prediction.
+        device: where the network is.
+    """
+
+    training: Batches
+    validation: Batches
+    cohort: Cohort
+    task: Task
+    device: torch.device
+
+    def batch(self, batches: Batches, epoch: int, step: int) -> tuple[Tensor, Tensor]:
+        """Return images `(N, C, *spatial)` and labels `(N, *spatial)` of a step, on the device."""
+        drawn = batches.batch(epoch, step)
+        return drawn.image.to(self.device), drawn.label.to(self.device)
+
+    @torch.no_grad()
+    def measure(self, network: nn.Module, epoch: int) -> dict[str, float]:
+        """Return the loss on one validation batch and the mean Dice on all validation cases, in eval mode."""
+        network.eval()
+        image, label = self.batch(self.validation, epoch, 0)
+        loss = float(self.task.loss(network(image), label))
+        scores = evaluate(network, self.cohort, self.task, device=self.device)
+        return {"validation_loss": loss, "validation_dice": scores.dice_mean}
+
+
+class SearchPhase:
+    """Search cells in a frozen host: an architecture step on a validation batch, a weight step on a training batch.
+
+    Alpha and beta stay where they are for the first share of the epochs (`architecture_start`): operations
+    without weights would win before the others have learnt.
+
+    Args:
+        network: the host with search cells on its skips.
+        cells: the cells by skip id.
+        architectures: alpha and beta by name: one for each skip, or one named `shared`.
+        supply: batches, cases and loss.
+        config: rates, epochs and steps.
+    """
+
+    name = "search"
+
+    def __init__(
+        self,
+        network: nn.Module,
+        cells: Mapping[str, SearchCell | BatchedSearchCell],
+        architectures: Mapping[str, Architecture],
+        supply: Supply,
+        config: Config,
+    ) -> None:
+        self.epochs = config.epochs
+        self.steps = supply.training.steps
+        self._network, self._cells, self._architectures = network, nn.ModuleDict(cells), architectures
+        self._supply, self._config = supply, config
+        self._weights = [weight for cell in cells.values() for weight in cell.weight_parameters()]
+        self._architecture = [weight for one in architectures.values() for weight in one.parameters()]
+        self._weight_optimizer = torch.optim.SGD(
+            self._weights, lr=config.weight_rate, momentum=config.momentum, weight_decay=config.weight_decay
+        )
+        self._architecture_optimizer = torch.optim.Adam(
+            self._architecture,
+            lr=config.architecture_rate,
+            betas=(0.5, 0.999),
+            weight_decay=config.architecture_decay,
+        )
+        self._first = math.ceil(config.architecture_start * config.epochs)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Set the weights' learning rate: a cosine over the epochs."""
+        rate = cosine(self._config.weight_rate, self._config.weight_rate_end, epoch / self.epochs)
+        set_rate(self._weight_optimizer, rate)
+
+    def step(self, epoch: int, step: int) -> float:
+        """Make an architecture step (after the first epochs) and a weight step; return the training loss."""
+        self._network.train()
+        if self._config.rotate:
+            for cell in self._cells.values():
+                cell.rotate(epoch * self.steps + step)  # type: ignore[operator]
+        if epoch >= self._first:
+            self._loss(self._supply.validation, epoch, step, self._architecture)
+            self._architecture_optimizer.step()
+        loss = self._loss(self._supply.training, epoch, step, self._weights)
+        nn.utils.clip_grad_norm_(self._weights, self._config.clip)
+        self._weight_optimizer.step()
+        return loss
+
+    def end_epoch(self, epoch: int) -> dict[str, Any]:
+        """Measure on the validation cases; add the architecture weights."""
+        for cell in self._cells.values():
+            cell.rotate(0)  # type: ignore[operator]
+        weights = {name: one.to_dict() for name, one in self._architectures.items()}
+        return {
+            **self._supply.measure(self._network, epoch),
+            "alphas": {name: alphas for name, (alphas, _) in weights.items()},
+            "betas": {name: betas for name, (_, betas) in weights.items()},
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return cells, alpha, beta and the state of both optimizers."""
+        return {
+            "cells": self._cells.state_dict(),
+            "weight_optimizer": self._weight_optimizer.state_dict(),
+            "architecture_optimizer": self._architecture_optimizer.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        self._cells.load_state_dict(state["cells"])
+        self._weight_optimizer.load_state_dict(state["weight_optimizer"])
+        self._architecture_optimizer.load_state_dict(state["architecture_optimizer"])
+
+    def _loss(self, batches: Batches, epoch: int, step: int, parameters: Sequence[nn.Parameter]) -> float:
+        """Put the gradients of a batch's loss on those parameters alone, and return the loss."""
+        image, label = self._supply.batch(batches, epoch, step)
+        return put_gradients(self._supply.task.loss(self._network(image), label), parameters)
+
+
+def put_gradients(loss: Tensor, parameters: Sequence[nn.Parameter]) -> float:
+    """Set `.grad` of these parameters, and of no others, to the gradients of a loss; return the loss."""
+    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient
+    return float(loss.detach())
+
+
+def cosine(start: float, end: float, share: float) -> float:
+    """Return the rate at a share 0..1 of the way from start to end, on half a cosine.
+
+    >>> cosine(1.0, 0.0, 0.0), round(cosine(1.0, 0.0, 0.5), 3)
+    (1.0, 0.5)
+    """
+    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float, factors: Iterable[float] = ()) -> None:
+    """Set the learning rate of every parameter group, times the group's factor where factors are given."""
+    scales = tuple(factors) or (1.0,) * len(optimizer.param_groups)
+    for group, factor in zip(optimizer.param_groups, scales, strict=True):
+        group["lr"] = rate * factor

@@ -1,0 +1,112 @@
+"""Training what was implanted, in the frozen host, keeping the state that is best on the validation cases."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .bilevel import Supply, cosine, put_gradients, set_rate
+from .config import Config
+
+
+class TrainingPhase:
+    """Train the implants of a frozen host; the state before training competes as well.
+
+    With the residual merge the state before training is the host itself, so on the validation cases the
+    result is never below the host.
+
+    Args:
+        name: `retrain`, or the name of a baseline.
+        network: the host with its implants.
+        implants: the modules to train.
+        supply: batches, cases and loss.
+        config: rates, epochs and steps.
+    """
+
+    def __init__(
+        self, name: str, network: nn.Module, implants: nn.Module, supply: Supply, config: Config
+    ) -> None:
+        self.name = name
+        self.epochs = config.retrain_epochs
+        self.steps = supply.training.steps
+        self._network, self._implants, self._supply, self._config = network, implants, supply, config
+        self._parameters = list(implants.parameters())
+        self._factors = (1.0, config.gamma_factor)
+        self._optimizer = _optimizer(implants, config)
+        self._best: dict[str, Tensor] | None = None
+        self._best_dice = float("-inf")
+        self._best_epoch = 0
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch (from 1) whose state was best on the validation cases; 0 is the state before training."""
+        return self._best_epoch
+
+    @property
+    def best_dice(self) -> float:
+        """Mean Dice of the best state on the validation cases."""
+        return self._best_dice
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Set the learning rates: a cosine to 0 over the epochs; measure the state before the first epoch."""
+        set_rate(self._optimizer, cosine(self._config.retrain_rate, 0.0, epoch / self.epochs), self._factors)
+        if epoch == 0 and self._best is None:
+            self._keep(self._supply.measure(self._network, 0)["validation_dice"], 0)
+
+    def step(self, epoch: int, step: int) -> float:
+        """Make one step on a training batch and return its loss."""
+        self._network.train()
+        image, label = self._supply.batch(self._supply.training, epoch, step)
+        loss = put_gradients(self._supply.task.loss(self._network(image), label), self._parameters)
+        nn.utils.clip_grad_norm_(self._parameters, self._config.clip)
+        self._optimizer.step()
+        return loss
+
+    def end_epoch(self, epoch: int) -> dict[str, Any]:
+        """Measure on the validation cases, and keep the state if it is the best so far."""
+        measured = self._supply.measure(self._network, epoch)
+        self._keep(measured["validation_dice"], epoch + 1)
+        return measured
+
+    def finish(self) -> None:
+        """Bring back the best state, in eval mode."""
+        if self._best is not None:
+            self._implants.load_state_dict(self._best)
+        self._network.eval()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return weights, optimizer state and the best state so far."""
+        return {
+            "implants": self._implants.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "best": self._best,
+            "best_dice": self._best_dice,
+            "best_epoch": self._best_epoch,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        self._implants.load_state_dict(state["implants"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._best, self._best_dice, self._best_epoch = state["best"], state["best_dice"], state["best_epoch"]
+
+    def _keep(self, dice: float, epoch: int) -> None:
+        if dice > self._best_dice:
+            self._best = {name: value.clone() for name, value in self._implants.state_dict().items()}
+            self._best_dice, self._best_epoch = dice, epoch
+
+
+def _optimizer(implants: nn.Module, config: Config) -> torch.optim.Optimizer:
+    named = list(implants.named_parameters())
+    gammas = [parameter for name, parameter in named if name.rpartition(".")[2] == "gamma"]
+    others = [parameter for name, parameter in named if name.rpartition(".")[2] != "gamma"]
+    # Weight decay would pull gamma back to 0, to the host, whatever the data say.
+    groups = [
+        {"params": others, "weight_decay": config.retrain_decay},
+        {"params": gammas, "weight_decay": 0.0},
+    ]
+    if config.retrain_optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=config.retrain_rate)
+    return torch.optim.SGD(groups, lr=config.retrain_rate, momentum=config.momentum)
