@@ -1,0 +1,167 @@
+"""Training batches that depend on seed, epoch and step alone."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from surgeon.errors import DataError
+
+from .augmentation import augment_sample
+from .cohort import Cohort, Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Samples of one size.
+
+    Attributes:
+        image: float32 `(N, C, *spatial)`.
+        label: int64 `(N, *spatial)`.
+        case_ids: one for each sample.
+    """
+
+    image: Tensor
+    label: Tensor
+    case_ids: tuple[str, ...]
+
+
+class Batches:
+    """The batches of every epoch: a function of seed, epoch and step, so that a resumed run sees the same.
+
+    Every batch is full: the last one of an epoch is filled up with cases of a second shuffle.
+
+    Args:
+        cohort: cases with labels.
+        crop: spatial size of a training patch, padded with zeros where a sample is smaller; None takes
+            samples whole, cut to the smallest of their batch where they differ.
+        batch_size: samples in a batch.
+        augment: flip, turn, and vary brightness and contrast.
+        seed: of everything random.
+        foreground: share of the patches that are centred on a pixel of the foreground.
+        steps: batches in an epoch; None for as many as show each case once.
+        memory: bytes of prepared samples that are kept; what is beyond is read again each time.
+
+    Raises:
+        DataError: the cohort is empty or a case has no label, or the crop has another number of axes.
+    """
+
+    def __init__(
+        self,
+        cohort: Cohort,
+        crop: tuple[int, ...] | None,
+        batch_size: int,
+        augment: bool = True,
+        seed: int = 0,
+        *,
+        foreground: float = 1 / 3,
+        steps: int | None = None,
+        memory: int = 2 * 2**30,
+    ) -> None:
+        _check(cohort, crop, batch_size)
+        self.cohort = cohort
+        self.crop = crop
+        self.batch_size = batch_size
+        self.augment = augment
+        self.seed = seed
+        self.foreground = foreground
+        self.steps = steps or math.ceil(len(cohort.cases) / batch_size)
+        self._memory = memory
+        self._kept: dict[int, Sample] = {}
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch, from step `start` on."""
+        for step in range(start, self.steps):
+            yield self.batch(epoch, step)
+
+    def batch(self, epoch: int, step: int) -> Batch:
+        """Return one batch."""
+        patches = []
+        for position in range(step * self.batch_size, (step + 1) * self.batch_size):
+            patches.append(self._patch(epoch, position))
+        crop = tuple(min(sides) for sides in zip(*(p[1].shape for p in patches), strict=True))
+        pairs = [_corner(image, label, crop) for image, label, _ in patches]
+        images, labels = zip(*pairs, strict=True)
+        return Batch(torch.stack(images), torch.stack(labels), tuple(p[2] for p in patches))
+
+    def _patch(self, epoch: int, position: int) -> tuple[Tensor, Tensor, str]:
+        count = len(self.cohort.cases)
+        order = _order(self.seed, epoch, position // count, count)
+        sample = self._sample(order[position % count])
+        assert sample.label is not None
+        # A generator for each place: patches do not depend on which were drawn before.
+        generator = np.random.default_rng((self.seed, epoch, position, 1))
+        image, label = sample.image, sample.label
+        if self.crop is not None:
+            image, label = _cut(image, label, self.crop, self.foreground, generator)
+        if self.augment:
+            image, label = augment_sample(image, label, generator)
+        return image, label, sample.case_id
+
+    def _sample(self, index: int) -> Sample:
+        if index in self._kept:
+            return self._kept[index]
+        sample = self.cohort.read(self.cohort.cases[index])
+        size = sum(x.numel() * x.element_size() for x in (sample.image, sample.label) if x is not None)
+        if size <= self._memory:
+            self._memory -= size
+            self._kept[index] = sample
+        return sample
+
+
+def _check(cohort: Cohort, crop: tuple[int, ...] | None, batch_size: int) -> None:
+    if not cohort.cases:
+        raise DataError("no case to train on", where=str(cohort.path))
+    for case in cohort.cases:
+        if case.label is None:
+            raise DataError(
+                f"case {case.id!r} has no label", where=str(cohort.path), fix="train on labelled cases"
+            )
+    if crop is not None and (len(crop) != cohort.spatial_dims or min(crop) < 1):
+        raise DataError(
+            f"a crop of {crop} for samples of {cohort.spatial_dims} axes",
+            where="crop",
+            fix=f"give {cohort.spatial_dims} sides of at least 1",
+        )
+    if batch_size < 1:
+        raise DataError(f"a batch of {batch_size} samples", where="batch_size", fix="give at least 1")
+
+
+@functools.lru_cache(maxsize=16)
+def _order(seed: int, epoch: int, turn: int, count: int) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.random.default_rng((seed, epoch, turn, 0)).permutation(count))
+
+
+def _cut(
+    image: Tensor, label: Tensor, crop: tuple[int, ...], foreground: float, generator: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """Cut a patch: image `(C, *spatial)` and label `(*spatial)` become `(C, *crop)` and `(*crop)`."""
+    missing = [max(0, c - s) for c, s in zip(crop, label.shape, strict=True)]
+    if any(missing):
+        flat = [width for side in reversed(missing) for width in (side // 2, side - side // 2)]
+        image, label = F.pad(image, flat), F.pad(label, flat)
+    room = [s - c for s, c in zip(label.shape, crop, strict=True)]
+    corner = [int(generator.integers(0, r + 1)) for r in room]
+    if generator.random() < foreground:
+        inside = label.flatten().nonzero()
+        if len(inside):
+            pick = int(inside[int(generator.integers(0, len(inside)))])
+            centre = np.unravel_index(pick, tuple(label.shape))
+            corner = [min(max(int(at) - c // 2, 0), r) for at, c, r in zip(centre, crop, room, strict=True)]
+    window = tuple(slice(at, at + c) for at, c in zip(corner, crop, strict=True))
+    return image[(slice(None), *window)], label[window]
+
+
+def _corner(image: Tensor, label: Tensor, size: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    window = tuple(slice(0, side) for side in size)
+    return image[(slice(None), *window)], label[window]

@@ -1,0 +1,142 @@
+"""Folders with a `dataset.json`: nnU-Net raw and Medical Segmentation Decathlon."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from surgeon.errors import DataError
+
+from .cohort import Case
+from .folders import Found, files_below
+from .preparation import Preparation, Scale
+from .reading import VOLUMES, stem_of, suffix_of
+
+# ACDC has two phases of a patient, as patient001_frame01: they belong into one split.
+_PHASE = re.compile(r"(patient\d+)_frame\d+$")
+
+
+def read_dataset_json(root: Path) -> dict[str, Any] | None:
+    """Read `dataset.json`; None where there is none.
+
+    Raises:
+        DataError: it is not a JSON object.
+    """
+    file = root / "dataset.json"
+    if not file.is_file():
+        return None
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"dataset.json is not JSON: {error}", where=str(file)) from error
+    if not isinstance(content, dict):
+        raise DataError("dataset.json is not an object", where=str(file))
+    return content
+
+
+def class_names(labels: Any, where: str) -> tuple[str, ...]:
+    """Return the class names of a `dataset.json`, the index being the value in the label.
+
+    Args:
+        labels: `{"background": 0, "liver": 1}` as nnU-Net v2 has it, or `{"0": "background", "1": "liver"}`.
+        where: named in an error.
+
+    Raises:
+        DataError: the values are regions or have gaps, or 0 is missing.
+    """
+    if not isinstance(labels, dict) or not labels:
+        raise DataError(
+            "dataset.json names no labels", where=where, fix='add "labels": {"background": 0, ...}'
+        )
+    if all(str(key).isdigit() for key in labels):
+        pairs = {int(key): str(name) for key, name in labels.items()}
+    else:
+        for name, value in labels.items():
+            if not isinstance(value, int) or isinstance(value, bool) or name == "ignore":
+                raise DataError(
+                    f"label {name!r} is a region or an ignore label, which are not supported yet",
+                    where=where,
+                    fix="write label files with one class at each voxel",
+                )
+        pairs = {value: name for name, value in labels.items()}
+    if sorted(pairs) != list(range(len(pairs))) or len(pairs) != len(labels):
+        raise DataError(f"the label values {sorted(pairs)} are not 0, 1, 2, ...", where=where)
+    return tuple(pairs[value] for value in range(len(pairs)))
+
+
+def find_nnunet_raw(root: Path, content: dict[str, Any]) -> Found:
+    """List an nnU-Net raw folder: `imagesTr/{case}_0000.nii.gz`, `labelsTr/{case}.nii.gz`.
+
+    Raises:
+        DataError: images or labels are missing, or cases have different channels.
+    """
+    where = str(root / "dataset.json")
+    names = content.get("channel_names") or content.get("modality") or {"0": "image"}
+    labels = {stem_of(file): file for file in files_below(root / "labelsTr")}
+    if not labels:
+        raise DataError(
+            "the data folder has no labels", where=str(root / "labelsTr"), fix="put labelsTr/{case}.nii.gz"
+        )
+    channels: dict[str, dict[int, Path]] = {}
+    for file in files_below(root / "imagesTr"):
+        match = re.fullmatch(r"(.+)_(\d{4})", stem_of(file))
+        if match:
+            channels.setdefault(match[1], {})[int(match[2])] = file
+    if not channels:
+        raise DataError(
+            "the data folder has no images",
+            where=str(root / "imagesTr"),
+            fix="put imagesTr/{case}_0000.nii.gz",
+        )
+    for case, files in sorted(channels.items()):
+        if sorted(files) != list(range(len(names))):
+            raise DataError(
+                f"case {case!r} has the channels {sorted(files)}, dataset.json names {len(names)}",
+                where=where,
+            )
+        if case not in labels:
+            raise DataError("an image has no label", where=str(files[0]), fix=f"write labelsTr/{case}")
+    cases = tuple(
+        _case(name, tuple(files[i] for i in sorted(files)), labels[name])
+        for name, files in sorted(channels.items())
+    )
+    return Found("nnU-Net raw", cases, class_names(content.get("labels"), where), _default(cases, "zyx"))
+
+
+def find_decathlon(root: Path, content: dict[str, Any]) -> Found:
+    """List a Decathlon folder: `dataset.json` with `training: [{"image": ..., "label": ...}]`.
+
+    Raises:
+        DataError: the list has no labels, or an entry is not a pair of files inside the folder.
+    """
+    where = str(root / "dataset.json")
+    cases = []
+    for entry in content["training"]:
+        if not isinstance(entry, dict) or "image" not in entry or "label" not in entry:
+            raise DataError(
+                "the data folder has no labels: an entry of training has no pair of image and label",
+                where=where,
+                fix='write {"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}',
+            )
+        image, label = root / entry["image"], root / entry["label"]
+        for file in (image, label):
+            if not file.is_file():
+                raise DataError("a file that dataset.json lists is missing", where=str(file))
+        cases.append(_case(stem_of(image), (image,), label))
+    if not cases:
+        raise DataError("dataset.json lists no case to train on", where=where)
+    ordered = tuple(sorted(cases, key=lambda case: case.id))
+    return Found("Decathlon", ordered, class_names(content.get("labels"), where), _default(ordered, "xyz"))
+
+
+def _case(name: str, images: tuple[Path, ...], label: Path) -> Case:
+    phase = _PHASE.match(name)
+    return Case(name, phase[1] if phase else name, images, label, volume=name)
+
+
+def _default(cases: tuple[Case, ...], axes: str) -> Preparation:
+    if suffix_of(cases[0].images[0]) in VOLUMES:
+        return Preparation(scale=Scale.ZSCORE, multiple=16, axes=axes)
+    return Preparation(scale=Scale.ZSCORE, multiple=32)

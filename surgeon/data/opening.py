@@ -1,0 +1,160 @@
+"""A data folder opened: told apart by what is in it, checked, and turned to one value."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+from surgeon.errors import DataError
+
+from .cohort import Case, Cohort
+from .folders import Found, find_pairs
+from .listed import class_names, find_decathlon, find_nnunet_raw, read_dataset_json
+from .preparation import FILE_NAME, Preparation, read_preparation
+from .reading import read_image, shape_of
+from .subjects import group_cases
+
+FORMATS = ("nnunet", "decathlon", "folder")
+
+
+def open_data(
+    path: str | Path,
+    *,
+    format: str | None = None,  # noqa: A002 - the word of the command line
+    preparation: Preparation | str | Path | None = None,
+    binarise: bool = False,
+    subjects: str | Path | None = None,
+    classes: tuple[str, ...] | None = None,
+    spatial_dims: int | None = None,
+    slice_axis: int | None = None,
+    check: bool = True,
+) -> Cohort:
+    """Open a data folder.
+
+    Args:
+        path: an nnU-Net raw folder, a Medical Segmentation Decathlon folder, or a folder of images and
+            masks; nothing is ever written into it.
+        format: `nnunet`, `decathlon` or `folder`; None tells by what is in the folder.
+        preparation: how images become inputs, as a value or a TOML file; None takes the folder's
+            `preparation.toml`, else what suits the format.
+        binarise: every label above 0 is the foreground (instance masks).
+        subjects: a regular expression or a CSV file that groups cases into subjects.
+        classes: names of the classes, background first; None takes those of `dataset.json`, else
+            background and foreground.
+        spatial_dims: of the network: 2 turns volumes into slices; None takes the data as they are.
+        slice_axis: the axis that slices are cut along, in the order of the preparation's axes.
+        check: read every case once, so that a bad file is found now.
+
+    Raises:
+        DataError: the folder is missing or holds no data, labels are missing or of unknown classes, a file
+            cannot be decoded, image and label differ in size, or the data do not suit `spatial_dims`.
+    """
+    root = Path(path)
+    if not root.is_dir():
+        raise DataError("no such data folder", where=str(root), fix="give an existing folder with --data")
+    found = _find(root, format)
+    how = _choose_preparation(root, preparation, found.preparation)
+    if binarise:
+        how = dataclasses.replace(how, binarise=True)
+    cases = found.cases if subjects is None else group_cases(found.cases, subjects)
+    names = classes or (("background", "foreground") if how.binarise else found.classes)
+    names = names or ("background", "foreground")
+    _check_classes(names, how, root)
+    cases, dims = _cut_slices(cases, how, spatial_dims, slice_axis)
+    cohort = Cohort(root, found.format, cases, tuple(names), dims, 1, how)
+    cohort = dataclasses.replace(cohort, channels=cohort.read(cases[0]).image.shape[0])
+    if check:
+        cohort.check()
+    return cohort
+
+
+def _find(root: Path, format: str | None) -> Found:  # noqa: A002
+    if format is not None and format not in FORMATS:
+        raise DataError(f"unknown format {format!r}", where="format", fix=f"one of {', '.join(FORMATS)}")
+    content = read_dataset_json(root)
+    if format is None:
+        format = _tell(root, content)  # noqa: A001
+    if format != "folder" and content is None:
+        raise DataError("no dataset.json in the data folder", where=str(root))
+    if format == "nnunet":
+        return find_nnunet_raw(root, content or {})
+    if format == "decathlon":
+        if not isinstance((content or {}).get("training"), list):
+            raise DataError("dataset.json has no list called training", where=str(root / "dataset.json"))
+        return find_decathlon(root, content or {})
+    found = find_pairs(root)
+    if found is None:
+        raise DataError(
+            "no images were found in the data folder",
+            where=str(root),
+            fix="give an nnU-Net raw folder, a Decathlon folder, or a folder with images/ and masks/",
+        )
+    if content is not None and "labels" in content:
+        names = class_names(content["labels"], str(root / "dataset.json"))
+        return dataclasses.replace(found, classes=names)
+    return found
+
+
+def _tell(root: Path, content: dict[str, object] | None) -> str:
+    if content is None:
+        return "folder"
+    entries = content.get("training")
+    if isinstance(entries, list) and entries and "channel_names" not in content:
+        return "decathlon"
+    return "nnunet" if (root / "imagesTr").is_dir() else "folder"
+
+
+def _choose_preparation(
+    root: Path, given: Preparation | str | Path | None, default: Preparation
+) -> Preparation:
+    if isinstance(given, Preparation):
+        return given
+    if given is not None:
+        return read_preparation(given)
+    beside = root / FILE_NAME
+    return read_preparation(beside) if beside.is_file() else default
+
+
+def _check_classes(names: tuple[str, ...], how: Preparation, root: Path) -> None:
+    if len(names) < 2 or len(set(names)) != len(names):
+        raise DataError(
+            f"the classes {', '.join(names)} are not two or more different names",
+            where=str(root),
+            fix="name the background first, then each foreground class",
+        )
+    if how.binarise and len(names) != 2:
+        raise DataError(
+            f"binarised labels have 2 classes, and {len(names)} are named",
+            where=str(root),
+            fix="name two classes, or leave binarise out",
+        )
+
+
+def _cut_slices(
+    cases: tuple[Case, ...], how: Preparation, wanted: int | None, axis: int | None
+) -> tuple[tuple[Case, ...], int]:
+    natural = read_image(cases[0].images[0], how.axes, how.orientation).array.ndim - 1
+    if wanted in (None, natural):
+        return cases, natural
+    if wanted != 2 or natural != 3:
+        raise DataError(
+            f"the network takes images of {wanted} axes, the data have {natural}",
+            where=str(cases[0].images[0]),
+            fix="use volumes with a 3-D network, images or volumes with a 2-D network",
+        )
+    if axis is None:
+        # The slices as they were acquired: the last axis of a NIfTI file.
+        axis = 2 if how.axes == "xyz" else 0
+    if axis not in (0, 1, 2):
+        raise DataError(f"slice axis {axis} is not 0, 1 or 2", where="slice_axis")
+    return tuple(part for case in cases for part in _slices_of(case, axis, how)), 2
+
+
+def _slices_of(case: Case, axis: int, how: Preparation) -> Iterator[Case]:
+    file = case.images[0]
+    count = shape_of(file, how.axes)[axis] if how.orientation is None else None
+    if count is None:
+        count = read_image(file, how.axes, how.orientation).array.shape[axis + 1]
+    for index in range(count):
+        yield dataclasses.replace(case, id=f"{case.id}#{index:04d}", slice=(axis, index))

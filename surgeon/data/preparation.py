@@ -1,0 +1,170 @@
+"""How a raw image becomes what a network was trained on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tomllib
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from surgeon.errors import DataError
+
+FILE_NAME = "preparation.toml"
+
+
+class Scale(StrEnum):
+    """How intensities are brought to the network's range, per image and channel."""
+
+    UNIT = "unit"  # integers over the largest value of their type; floats as they are
+    MINMAX = "minmax"  # the image's own smallest value becomes 0, its largest 1
+    ZSCORE = "zscore"  # zero mean, unit deviation
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """How a raw image becomes a network input; the same for training, scoring and serving.
+
+    The steps run in this order: channels, clip, scale, mean and deviation, resize, pad.
+
+    Attributes:
+        scale: how intensities are scaled.
+        channels: 1 turns colour into grey, 3 repeats grey; None takes a file as it is.
+        clip: lowest and highest raw intensity, before scaling.
+        mean: subtracted after scaling: one number, or one for each channel.
+        std: divides after `mean` is subtracted.
+        resize_fit: spatial size to fit into, keeping the aspect, centred and padded with zeros.
+        multiple: sides are padded with zeros at their end to a multiple of this.
+        axes: order of a volume's axes, `xyz` (as nibabel and MONAI have it) or `zyx` (SimpleITK, nnU-Net).
+        spacing: voxel size in mm, in the order of `axes`, that volumes are resampled to; None keeps each.
+        orientation: axis codes such as `RAS` that volumes are turned to; None keeps each.
+        binarise: every label above 0 is foreground (instance masks).
+
+    Raises:
+        DataError: a value is out of its range.
+    """
+
+    scale: Scale = Scale.UNIT
+    channels: int | None = None
+    clip: tuple[float, float] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    resize_fit: tuple[int, ...] | None = None
+    multiple: int = 1
+    axes: str = "xyz"
+    spacing: tuple[float, ...] | None = None
+    orientation: str | None = None
+    binarise: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("clip", "mean", "std", "resize_fit", "spacing"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, tuple(value))
+        if self.scale not in tuple(Scale):
+            raise DataError(
+                f"unknown scale {str(self.scale)!r}",
+                where="preparation: scale",
+                fix=f"one of {', '.join(Scale)}",
+            )
+        object.__setattr__(self, "scale", Scale(self.scale))
+        _check_range(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON without what was left at None."""
+        return {
+            field.name: _plain(getattr(self, field.name))
+            for field in dataclasses.fields(self)
+            if getattr(self, field.name) is not None
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], where: str = "preparation") -> Preparation:
+        """Build from plain JSON or TOML.
+
+        Raises:
+            DataError: a key is unknown, or a value is out of its range.
+        """
+        known = [field.name for field in dataclasses.fields(cls)]
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise DataError(
+                f"unknown key {unknown[0]!r} in the preparation",
+                where=where,
+                fix=f"one of {', '.join(known)}",
+            )
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise DataError(f"a value of the preparation has the wrong type: {error}", where=where) from error
+
+    def to_toml(self) -> str:
+        """Return the text of a `preparation.toml`.
+
+        >>> print(Preparation(scale="minmax", multiple=16).to_toml())
+        scale = "minmax"
+        multiple = 16
+        axes = "xyz"
+        binarise = false
+        <BLANKLINE>
+        """
+        # A JSON string, number, boolean or flat list is TOML as well.
+        return "".join(f"{key} = {json.dumps(value)}\n" for key, value in self.to_dict().items())
+
+
+def read_preparation(path: str | Path) -> Preparation:
+    """Read a `preparation.toml`.
+
+    Raises:
+        DataError: the file is missing or is not TOML, or holds an unknown key or value.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise DataError("no such preparation file", where=str(file))
+    try:
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"the preparation is not TOML: {error}", where=str(file)) from error
+    return Preparation.from_dict(values, where=str(file))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return list(value)
+    return str(value) if isinstance(value, Scale) else value
+
+
+def _check_range(preparation: Preparation) -> None:
+    rules: tuple[tuple[str, bool, str], ...] = (
+        ("multiple", _is_count(preparation.multiple), "a whole number of at least 1"),
+        ("channels", preparation.channels is None or _is_count(preparation.channels), "at least 1"),
+        ("axes", preparation.axes in ("xyz", "zyx"), "xyz or zyx"),
+        ("resize_fit", all(_is_count(side) for side in preparation.resize_fit or ()), "sides of at least 1"),
+        ("std", all(value > 0 for value in preparation.std or ()), "above 0"),
+        ("spacing", all(value > 0 for value in preparation.spacing or ()), "above 0"),
+        ("clip", preparation.clip is None or _is_rising(preparation.clip), "two numbers, the lower first"),
+        ("orientation", _is_orientation(preparation.orientation), "three axis codes such as RAS"),
+    )
+    for name, holds, fix in rules:
+        if not holds:
+            raise DataError(
+                f"{name} of {getattr(preparation, name)!r} cannot be used",
+                where=f"preparation: {name}",
+                fix=fix,
+            )
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_rising(clip: tuple[float, ...]) -> bool:
+    return len(clip) == 2 and clip[0] < clip[1]
+
+
+def _is_orientation(codes: str | None) -> bool:
+    pairs = ("LR", "AP", "IS")
+    return codes is None or (len(codes) == 3 and all(sum(c in pair for c in codes) == 1 for pair in pairs))

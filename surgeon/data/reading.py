@@ -1,0 +1,218 @@
+"""Image and label files decoded to arrays: PNG, TIFF, JPEG, BMP, NPZ, NPY and NIfTI."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from surgeon.errors import DataError
+
+PICTURES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
+ARRAYS = (".npz", ".npy")
+VOLUMES = (".nii.gz", ".nii")
+KNOWN = PICTURES + ARRAYS + VOLUMES
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """A decoded file.
+
+    Attributes:
+        array: `(C, *spatial)` for an image, `(*spatial)` for a label.
+        spacing: size of a pixel or voxel in mm, one number for each spatial axis; 1 where a file says none.
+    """
+
+    array: NDArray[Any]
+    spacing: tuple[float, ...]
+
+
+def suffix_of(path: Path) -> str:
+    """Return the known suffix of a file name in lower case, or an empty string."""
+    name = path.name.lower()
+    return next((suffix for suffix in KNOWN if name.endswith(suffix)), "")
+
+
+def stem_of(path: Path) -> str:
+    """Return a file's name without its known suffix: `a.b.nii.gz` gives `a.b`."""
+    return path.name[: len(path.name) - len(suffix_of(path))]
+
+
+def read_image(path: Path, axes: str = "xyz", orientation: str | None = None) -> Raw:
+    """Decode an image.
+
+    Args:
+        path: the file.
+        axes: order of a volume's axes, `xyz` or `zyx`.
+        orientation: axis codes a volume is turned to.
+
+    Returns:
+        an array `(C, *spatial)`.
+
+    Raises:
+        DataError: the file is missing or cannot be decoded, or holds numbers that are not finite.
+    """
+    suffix = _checked_suffix(path)
+    if suffix in VOLUMES:
+        raw = _read_volume(path, axes, orientation)
+    else:
+        array = _decoded(path, _picture_channels if suffix in PICTURES else _array_channels)
+        raw = Raw(array, (1.0,) * (array.ndim - 1))
+    if raw.array.dtype.kind == "f" and not np.isfinite(raw.array).all():
+        raise DataError(
+            "the image holds voxels that are not finite (NaN or infinite)",
+            where=str(path),
+            fix="replace them, for instance by the background's value, and write the file again",
+        )
+    return raw
+
+
+def read_label(path: Path, axes: str = "xyz", orientation: str | None = None) -> Raw:
+    """Decode a label image.
+
+    Returns:
+        an int64 array `(*spatial)`, its values as they are in the file.
+
+    Raises:
+        DataError: the file is missing or cannot be decoded, its values are not whole numbers, or it has
+            channels that differ.
+    """
+    suffix = _checked_suffix(path)
+    if suffix in VOLUMES:
+        raw = _read_volume(path, axes, orientation)
+        array, spacing = raw.array, raw.spacing
+    else:
+        array = _decoded(path, _picture_values if suffix in PICTURES else _array_channels)
+        spacing = (1.0,) * (array.ndim - 1)
+    if (array != array[:1]).any():
+        raise DataError(
+            f"the label has {array.shape[0]} channels that differ",
+            where=str(path),
+            fix="write one channel whose values are the classes",
+        )
+    values = array[0]
+    if values.dtype.kind == "f" and (not np.isfinite(values).all() or (values != np.round(values)).any()):
+        raise DataError(
+            "the label holds values that are not whole numbers", where=str(path), fix="write class numbers"
+        )
+    return Raw(values.astype(np.int64), spacing)
+
+
+def shape_of(path: Path, axes: str = "xyz") -> tuple[int, ...]:
+    """Return the spatial shape of an image without decoding it where the format allows.
+
+    Raises:
+        DataError: the file is missing or cannot be decoded.
+    """
+    if suffix_of(path) in VOLUMES:
+        _checked_suffix(path)
+        shape = tuple(int(side) for side in _decoded(path, _open_nifti).shape[:3])
+        return shape[::-1] if axes == "zyx" else shape
+    return tuple(read_image(path).array.shape[1:])
+
+
+def _checked_suffix(path: Path) -> str:
+    suffix = suffix_of(path)
+    if not suffix:
+        raise DataError(
+            "a file of a kind that is not read", where=str(path), fix=f"one of {', '.join(KNOWN)} is needed"
+        )
+    if not path.is_file():
+        raise DataError("no such image file", where=str(path))
+    return suffix
+
+
+def _decoded(path: Path, decode: Callable[[Path], Any]) -> Any:
+    try:
+        return decode(path)
+    except DataError:
+        raise
+    except Exception as error:  # noqa: BLE001 - decoders raise whatever they like on a broken file
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(
+            f"the file cannot be decoded: {first_line[:160]}",
+            where=str(path),
+            fix="write it again, or take the case out of the folder",
+        ) from error
+
+
+def _picture(path: Path) -> Image.Image:
+    picture = Image.open(path)
+    if getattr(picture, "n_frames", 1) > 1:
+        raise DataError(
+            f"the file holds {getattr(picture, 'n_frames', 1)} pages, and one is read",
+            where=str(path),
+            fix="write volumes as NIfTI, and pages as files of their own",
+        )
+    picture.load()
+    return picture
+
+
+def _picture_channels(path: Path) -> NDArray[Any]:
+    picture = _picture(path)
+    plain = {"P": "RGB", "PA": "RGB", "RGBA": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "LA": "L", "1": "L"}
+    array = np.asarray(picture.convert(plain.get(picture.mode, picture.mode)))
+    return array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
+
+
+def _picture_values(path: Path) -> NDArray[Any]:
+    picture = _picture(path)
+    # The numbers of a palette image are its classes; the colours only show them.
+    array = np.asarray(picture)
+    if picture.mode in ("RGBA", "LA"):
+        array = array[..., :-1]
+    return array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
+
+
+def _array_channels(path: Path) -> NDArray[Any]:
+    loaded = np.load(path, allow_pickle=False)
+    array: NDArray[Any] = loaded if isinstance(loaded, np.ndarray) else loaded[loaded.files[0]]
+    if array.ndim == 2:
+        return array[None]
+    # Channels come first where there are few of them, else the array is a volume of one channel.
+    return array if array.ndim in (3, 4) and array.shape[0] <= 8 else array[None]
+
+
+def _open_nifti(path: Path) -> Any:
+    import nibabel
+
+    return nibabel.load(path)  # type: ignore[attr-defined]
+
+
+def _read_volume(path: Path, axes: str, orientation: str | None) -> Raw:
+    return _volume_memo(path, path.stat().st_mtime_ns, axes, orientation)
+
+
+# The slices of one volume are read one after the other; four volumes serve four channels or neighbours.
+@functools.lru_cache(maxsize=4)
+def _volume_memo(path: Path, changed: int, axes: str, orientation: str | None) -> Raw:
+    return _decoded(path, lambda file: _decode_volume(file, axes, orientation))  # type: ignore[no-any-return]
+
+
+def _decode_volume(path: Path, axes: str, orientation: str | None) -> Raw:
+    import nibabel
+
+    image = _open_nifti(path)
+    if orientation is not None:
+        target = nibabel.orientations.axcodes2ornt(orientation)
+        turn = nibabel.orientations.ornt_transform(nibabel.io_orientation(image.affine), target)
+        image = image.as_reoriented(turn)
+    spacing = tuple(float(size) for size in image.header.get_zooms()[:3])
+    if len(spacing) < 3 or image.ndim not in (3, 4):
+        raise DataError(f"a volume of {image.ndim} axes, and 3 or 4 are read", where=str(path))
+    if min(spacing) <= 0 or not np.isfinite(image.affine).all():
+        raise DataError(
+            f"the voxel size {spacing} is not above 0", where=str(path), fix="write the file with its spacing"
+        )
+    array = np.asanyarray(image.dataobj)
+    array = array[None] if array.ndim == 3 else np.moveaxis(array, -1, 0)
+    array.setflags(write=False)
+    if axes == "xyz":
+        return Raw(array, spacing)
+    return Raw(array.transpose(0, 3, 2, 1), spacing[::-1])

@@ -1,0 +1,82 @@
+"""Three sets of subjects that share nobody."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from surgeon.errors import DataError
+
+from .cohort import Cohort
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """Subject ids of the three splits.
+
+    Raises:
+        DataError: a subject is in two of them, or one of them is empty.
+    """
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        seen: dict[str, str] = {}
+        for name, subjects in self.to_dict().items():
+            if not subjects:
+                raise DataError(f"the split {name} is empty", where="splits", fix="give each split a subject")
+            for subject in subjects:
+                if subject in seen:
+                    raise DataError(
+                        f"subject {subject!r} is in two splits",
+                        where=f"{seen[subject]} and {name}",
+                        fix="put each subject into one split",
+                    )
+                seen[subject] = name
+
+    def to_dict(self) -> dict[str, list[str]]:
+        """Return plain JSON."""
+        return {"train": list(self.train), "validation": list(self.validation), "test": list(self.test)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, list[str]]) -> Splits:
+        """Build from plain JSON."""
+        return cls(*(tuple(values.get(name, ())) for name in ("train", "validation", "test")))
+
+
+def split_subjects(
+    cohort: Cohort, seed: int, fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)
+) -> Splits:
+    """Deal the subjects of a cohort out to training, validation and test.
+
+    The same subjects, seed and fractions give the same splits, whatever the order of the files.
+
+    Args:
+        cohort: with three subjects or more.
+        seed: of the shuffle.
+        fractions: shares of the three; each split gets one subject at least.
+
+    Raises:
+        DataError: there are fewer than three subjects, or the fractions are not three shares above 0.
+    """
+    subjects = cohort.subjects
+    if len(subjects) < 3:
+        count = "one subject only" if len(subjects) == 1 else f"{len(subjects)} subjects only"
+        raise DataError(
+            f"{count}, and three are needed: one each to train, validate and test on",
+            where=str(cohort.path),
+            fix="add subjects, or say how cases group into subjects with the option for subjects",
+        )
+    if len(fractions) != 3 or min(fractions) <= 0:
+        raise DataError(f"fractions {fractions} are not three shares above 0", where="splits")
+    order = [subjects[i] for i in np.random.default_rng(seed).permutation(len(subjects))]
+    total = sum(fractions)
+    test = max(1, round(len(order) * fractions[2] / total))
+    validation = max(1, round(len(order) * fractions[1] / total))
+    while test + validation > len(order) - 1:
+        test, validation = (test - 1, validation) if test > validation else (test, validation - 1)
+    held = test + validation
+    return Splits(tuple(sorted(order[held:])), tuple(sorted(order[test:held])), tuple(sorted(order[:test])))
