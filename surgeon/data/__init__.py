@@ -1,8 +1,7 @@
 """Data folders as values: cases, splits by subject, and batches.
 
-cohort = open_data("data/nuclei", binarise=True)
-splits = split_subjects(cohort, seed=0)
-batches = Batches(cohort.select(splits.train), crop=(128, 128), batch_size=4, seed=0)
+`open_data` gives a `Cohort`, `split_subjects` deals its subjects out, and `Batches` of
+`cohort.select(splits.train)` are what a network trains on.
 """
 
 from __future__ import annotations

@@ -196,7 +196,7 @@ def to_classes(
         raise DataError(
             f"the label holds unknown classes: {_listed(unknown)} (known: {named})",
             where=where,
-            fix="name every class with classes, or make all above 0 the foreground with binarise (--binarise)",
+            fix="name every class with classes, or make all above 0 foreground with binarise (--binarise)",
         )
     return np.ascontiguousarray(values)
 

@@ -133,7 +133,7 @@ def _decoded(path: Path, decode: Callable[[Path], Any]) -> Any:
         return decode(path)
     except DataError:
         raise
-    except Exception as error:  # noqa: BLE001 - decoders raise whatever they like on a broken file
+    except Exception as error:  # decoders raise whatever they like on a broken file
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(
             f"the file cannot be decoded: {first_line[:160]}",
@@ -191,7 +191,7 @@ def _read_volume(path: Path, axes: str, orientation: str | None) -> Raw:
 
 # The slices of one volume are read one after the other; four volumes serve four channels or neighbours.
 @functools.lru_cache(maxsize=4)
-def _volume_memo(path: Path, changed: int, axes: str, orientation: str | None) -> Raw:
+def _volume_memo(path: Path, _changed: int, axes: str, orientation: str | None) -> Raw:
     return _decoded(path, lambda file: _decode_volume(file, axes, orientation))  # type: ignore[no-any-return]
 
 
