@@ -1,1 +1,9 @@
-"""To come."""
+"""Pretrained networks opened, in whatever form people have them."""
+
+from __future__ import annotations
+
+from .host import Host
+from .inputs import guess_inputs, try_inputs
+from .opening import load, open_host
+
+__all__ = ["Host", "guess_inputs", "load", "open_host", "try_inputs"]

@@ -1,0 +1,30 @@
+"""A host: the pretrained network and what is known of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from surgeon.data import Preparation
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A pretrained network, opened.
+
+    Attributes:
+        module: in eval mode, on the CPU.
+        spec: what it was opened from.
+        name: of its class.
+        example: inputs it is known to take, or None.
+        preparation: how its images are prepared, where its form says so.
+        report: what was found on the way: nesting, prefixes.
+    """
+
+    module: nn.Module
+    spec: str
+    name: str
+    example: tuple[Tensor, ...] | None = None
+    preparation: Preparation | None = None
+    report: tuple[str, ...] = ()

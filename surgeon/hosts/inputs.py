@@ -1,0 +1,102 @@
+"""Inputs that a host takes: guessed from its first convolution, tried once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from surgeon.errors import InputError
+
+from .programs import first_weight
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+# The smallest first; deep networks, and those trained at one size, need the larger ones.
+_SIDES = {1: (128, 512), 2: (64, 128, 256, 224, 512), 3: (32, 64, 96, 128)}
+
+
+def guess_inputs(module: nn.Module) -> tuple[Tensor, ...]:
+    """Return an input that the network takes, by the channels and rank of its first convolution.
+
+    Args:
+        module: run once for each size that is tried, without gradients.
+
+    Returns:
+        one tensor `(1, C, *spatial)` of fixed noise between 0 and 1.
+
+    Raises:
+        InputError: there is no convolution, or none of the sizes runs.
+    """
+    layout = _first_layout(module)
+    if layout is None:
+        raise InputError(
+            "the input cannot be guessed: the network has no convolution",
+            where=type(module).__name__,
+            fix="give its shape with --input N,C,H,W",
+        )
+    channels, dims = layout
+    failure: InputError | None = None
+    for side in _SIDES[dims]:
+        generator = torch.Generator().manual_seed(0)
+        inputs = (torch.rand((1, channels, *[side] * dims), generator=generator),)
+        try:
+            try_inputs(module, inputs)
+        except InputError as error:
+            failure = error
+        else:
+            return inputs
+    raise InputError(
+        f"no guessed input runs: {failure.what if failure else ''}",
+        where=failure.where if failure else "",
+        fix="give the shapes of all inputs with --input N,C,H,W",
+    ) from failure
+
+
+def try_inputs(module: nn.Module, inputs: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None) -> Any:
+    """Run the network once and return its output.
+
+    Args:
+        module: stays in the mode it is in.
+        inputs: positional inputs.
+        kwargs: keyword inputs.
+
+    Raises:
+        InputError: the network does not take these inputs.
+    """
+    try:
+        with torch.no_grad():
+            return module(*inputs, **dict(kwargs or {}))
+    except Exception as error:
+        raise _explained(module, inputs, error) from error
+
+
+def _explained(module: nn.Module, inputs: tuple[Any, ...], error: Exception) -> InputError:
+    shapes = ", ".join(str(tuple(x.shape)) for x in inputs if isinstance(x, Tensor))
+    layout = _first_layout(module)
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    lead = inputs[0] if inputs and isinstance(inputs[0], Tensor) else None
+    fix = "give another shape with --input N,C,H,W"
+    if layout is not None and lead is not None:
+        channels, dims = layout
+        if lead.ndim != dims + 2:
+            first = f"it has {lead.ndim} axes, the network takes {dims + 2}: N, C and {dims} spatial"
+        elif lead.shape[1] != channels:
+            first = f"it has {lead.shape[1]} channels, the network takes {channels}"
+        fix = f"give a shape such as --input {','.join(map(str, (1, channels, *[64] * dims)))}"
+    return InputError(f"the network does not take an input of shape {shapes}", where=first, fix=fix)
+
+
+def _first_layout(module: nn.Module) -> tuple[int, int] | None:
+    """Return channels and spatial axes of what the first convolution takes."""
+    weight = first_weight(module)
+    if weight is not None:
+        return int(weight.shape[1]), weight.ndim - 2
+    return next(_layouts(module), None)
+
+
+def _layouts(module: nn.Module) -> Iterator[tuple[int, int]]:
+    for part in module.modules():
+        if isinstance(part, _CONVOLUTIONS):
+            yield part.in_channels, part.weight.ndim - 2

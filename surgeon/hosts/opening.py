@@ -1,0 +1,113 @@
+"""One door for every form of host."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from surgeon.checkpoints import load_weights, read_checkpoint
+from surgeon.errors import HostError
+
+from .factories import build_host
+from .host import Host
+from .programs import open_program
+
+FORMS = (
+    "package.module:factory, file.py:factory, a .pt2 file, or the folder of a MONAI bundle, of an nnU-Net "
+    "result or of save_pretrained"
+)
+
+
+def load(
+    spec: str,
+    checkpoint: str | Path | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    *,
+    trust: bool = False,
+    strict: bool = True,
+) -> nn.Module:
+    """Open a host and return its network in eval mode; see `open_host`.
+
+    Raises:
+        HostError: as `open_host`.
+        CheckpointError: as `open_host`.
+    """
+    return open_host(spec, checkpoint, arguments, trust=trust, strict=strict).module
+
+
+def open_host(
+    spec: str,
+    checkpoint: str | Path | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    *,
+    trust: bool = False,
+    strict: bool = True,
+) -> Host:
+    """Open a host in any of its forms.
+
+    Args:
+        spec: `package.module:factory`, `path/to/file.py:factory`, a `.pt2` exported program, or a folder: a
+            MONAI bundle, an nnU-Net result, or what `save_pretrained` wrote.
+        checkpoint: weights to load into it; not for a `.pt2`, which holds its own.
+        arguments: keyword arguments of a factory.
+        trust: whether a checkpoint may run code while it is read.
+        strict: whether the checkpoint must have the names of the network, no more and no fewer.
+
+    Raises:
+        HostError: it cannot be found, imported or built.
+        CheckpointError: the weights cannot be read or do not fit.
+    """
+    spec = str(spec)
+    place = Path(spec)
+    if place.is_dir():
+        host = _open_folder(place)
+    elif place.suffix == ".pt2":
+        return _open_pt2(place, checkpoint, arguments)
+    elif ":" in spec:
+        network = build_host(spec, arguments)
+        host = Host(network.eval(), spec, type(network).__name__)
+    else:
+        raise _unknown(spec)
+    if checkpoint is None:
+        return host
+    return _with_checkpoint(host, Path(checkpoint), trust, strict)
+
+
+def _with_checkpoint(host: Host, file: Path, trust: bool, strict: bool) -> Host:
+    content = read_checkpoint(file, trust=trust)
+    notes = load_weights(host.module, content.weights, where=str(file), strict=strict)
+    report = host.report + content.report + notes
+    return Host(host.module.eval(), host.spec, host.name, host.example, host.preparation, report)
+
+
+def _open_pt2(place: Path, checkpoint: str | Path | None, arguments: Mapping[str, Any] | None) -> Host:
+    if not place.is_file():
+        raise HostError("no such file", where=str(place), fix="give an existing .pt2 file")
+    if checkpoint is not None or arguments:
+        raise HostError(
+            "an exported program holds its own weights and takes no arguments",
+            where=str(place),
+            fix="leave out --checkpoint and --arg",
+        )
+    module, example = open_program(place)
+    return Host(module, str(place), place.stem, example)
+
+
+def _open_folder(place: Path) -> Host:
+    raise HostError("a folder of this form is not supported yet", where=str(place), fix=f"give {FORMS}")
+
+
+def _unknown(spec: str) -> HostError:
+    if spec.endswith(".py"):
+        return HostError("the factory in the file is not named", where=spec, fix=f"write {spec}:NAME")
+    if Path(spec).is_file():
+        return HostError(
+            "a file of weights is no network",
+            where=spec,
+            fix="name the code that builds it, and give the file with --checkpoint",
+        )
+    kind = "no such file or folder" if "/" in spec or spec.endswith(".pt2") else "no host is named so"
+    return HostError(kind, where=spec, fix=f"give {FORMS}")
