@@ -1,5 +1,25 @@
 """A host as a graph: made in one of several ways, and replayed against the host before anybody uses it."""
 
+from .inputs import as_example, image_shapes
+from .ladder import private_graph, trace
+from .replay import TOLERANCE, annotate_shapes, run
 from .trace import Attempt, Example, Replay, Trace, TraceSummary, Way
+from .ways import adopt_state, private_copy
 
-__all__ = ["Attempt", "Example", "Replay", "Trace", "TraceSummary", "Way"]
+__all__ = [
+    "TOLERANCE",
+    "Attempt",
+    "Example",
+    "Replay",
+    "Trace",
+    "TraceSummary",
+    "Way",
+    "adopt_state",
+    "annotate_shapes",
+    "as_example",
+    "image_shapes",
+    "private_copy",
+    "private_graph",
+    "run",
+    "trace",
+]

@@ -1,0 +1,195 @@
+"""The ways of tracing, tried in order until one replays equal wherever the host itself runs."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import fx, nn
+
+from surgeon.errors import InputError, TraceError
+
+from .inputs import Variant, as_example, image_shapes, other_sizes, with_batch, with_sizes
+from .limits import TookTooLong, time_limit
+from .paths import annotate_modules
+from .replay import annotate_shapes, first_line, holds, replay, run
+from .trace import Attempt, Example, Replay, Trace, TraceSummary, Way
+from .ways import export_graph, plain_graph_module, private_copy, symbolic_graph
+
+# Symbolic shape reasoning can run for minutes and still fail; a slower way is then tried.
+TIME_LIMIT = 20.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """A host with everything that is known of it before it is traced."""
+
+    host: nn.Module
+    example: Example
+    variants: tuple[tuple[Variant, Any], ...]  # with the host's outputs
+    refused: tuple[Replay, ...]
+
+    def accepts(self, what: str) -> bool:
+        return any(variant.what == what for variant, _ in self.variants)
+
+    def widest(self) -> Example:
+        """Return the inputs with as many dimensions other than the example's as the host accepts."""
+        example = self.example
+        for variant, _ in self.variants:
+            if variant.what == "size":
+                example = with_sizes(example, image_shapes(variant.example)[0][2:])
+        return with_batch(example) if self.accepts("batch") else example
+
+
+def trace(host: nn.Module, inputs: Any, kwargs: dict[str, Any] | None = None) -> Trace:
+    """Trace a host and prove the graph equal to it.
+
+    Args:
+        host: any network; it is left as it is.
+        inputs: one tensor `(N, C, *spatial)` or a tuple of positional inputs.
+        kwargs: keyword inputs.
+
+    Raises:
+        InputError: the host fails on the example inputs.
+        TraceError: no way gives a graph that computes what the host computes.
+    """
+    subject = _study(host, as_example(inputs, kwargs))
+    best: tuple[fx.GraphModule, Way, tuple[Replay, ...]] | None = None
+    attempts: list[Attempt] = []
+    for way, build in _ways(subject):
+        try:
+            with time_limit(TIME_LIMIT if way is not Way.EXPORT_FIXED else 10 * TIME_LIMIT):
+                module = build()
+        except TookTooLong:
+            attempts.append(Attempt(way, f"took longer than {TIME_LIMIT:.0f} seconds"))
+            continue
+        except Exception as problem:  # noqa: BLE001 - a tracer may raise anything on a network it does not know
+            attempts.append(Attempt(way, _blame(problem, host)))
+            continue
+        replays = tuple(replay(v.what, expected, module, v.example) for v, expected in subject.variants)
+        if not holds(replays[0]):
+            attempts.append(Attempt(way, f"the graph differs from the host: {_describe(replays[0])}"))
+            continue
+        if all(holds(outcome) for outcome in replays):
+            return _finish(subject, module, way, replays, attempts)
+        failed = next(outcome for outcome in replays if not holds(outcome))
+        attempts.append(Attempt(way, f"equal on the example, not at another {failed.what}: {_describe(failed)}"))
+        if best is None or sum(map(holds, replays)) > sum(map(holds, best[2])):
+            best = (module, way, replays)
+    if best is None:
+        raise _no_way(subject, attempts)
+    module, way, replays = best
+    kept = tuple(
+        outcome if holds(outcome) else replace(outcome, remark=outcome.remark or "the graph is fixed to the example")
+        for outcome in replays
+    )
+    return _finish(subject, module, way, kept, [a for a in attempts if a.way is not way])
+
+
+def _study(host: nn.Module, example: Example) -> _Subject:
+    """Run the host on the example, on another batch and on another size, and keep what it says."""
+    twin = private_copy(host)
+    try:
+        expected = run(twin, example)
+    except Exception as problem:
+        raise InputError(
+            f"the host fails on the example input: {first_line(problem)}",
+            where=f"{type(host).__name__} on {image_shapes(example)}",
+            fix="give inputs of the rank, channels and size that the network was built for",
+        ) from problem
+    variants = [(Variant("example", example), expected)]
+    refused = []
+    for what, candidates in _candidates(example):
+        for index, candidate in enumerate(candidates):
+            try:
+                variants.append((Variant(what, candidate), run(twin, candidate)))
+                break
+            except Exception as problem:  # noqa: BLE001 - the host's own limits are a finding, not a failure
+                if index == len(candidates) - 1:
+                    shapes = tuple(image_shapes(candidate))
+                    refused.append(Replay(what, shapes, None, f"the host itself refuses: {first_line(problem)}"))
+    return _Subject(twin, example, tuple(variants), tuple(refused))
+
+
+def _candidates(example: Example) -> list[tuple[str, list[Example]]]:
+    spatial = image_shapes(example)[0][2:]
+    batch = 2 if image_shapes(example)[0][0] != 2 else 3
+    return [
+        ("batch", [with_batch(example, batch)]),
+        ("size", [with_sizes(example, sizes) for sizes in other_sizes(spatial)]),
+    ]
+
+
+def _ways(subject: _Subject) -> list[tuple[Way, Callable[[], fx.GraphModule]]]:
+    host, widest = subject.host, subject.widest()
+    batch, sizes = subject.accepts("batch"), subject.accepts("size")
+    ways: list[tuple[Way, Callable[[], fx.GraphModule]]] = []
+    if isinstance(host, fx.GraphModule):
+        ways.append((Way.GIVEN, lambda: plain_graph_module(private_graph(host), host)))
+    if sizes:
+        ways.append((Way.EXPORT_FREE, lambda: export_graph(host, widest, batch=batch, sizes=True)))
+    ways.append((Way.SYMBOLIC, lambda: symbolic_graph(host, subject.example)))
+    if batch:
+        wide_batch = with_batch(subject.example)
+        ways.append((Way.EXPORT_FREE_BATCH, lambda: export_graph(host, wide_batch, batch=True, sizes=False)))
+    ways.append((Way.EXPORT_FIXED, lambda: export_graph(host, subject.example, batch=False, sizes=False)))
+    return ways
+
+
+def private_graph(module: fx.GraphModule) -> fx.GraphModule:
+    """Copy a graph module's graph, sharing its parameters and submodules."""
+    graph = fx.Graph()
+    graph.set_codegen(module.graph._codegen)
+    copies: dict[fx.Node, fx.Node] = {}
+    output = graph.graph_copy(module.graph, copies)
+    if output is not None:
+        graph.output(output)
+    for old, new in copies.items():
+        new.meta = dict(old.meta)
+    return fx.GraphModule(module, graph)
+
+
+def _finish(
+    subject: _Subject, module: fx.GraphModule, way: Way, replays: tuple[Replay, ...], attempts: list[Attempt]
+) -> Trace:
+    annotate_shapes(module, subject.example)
+    annotate_modules(module)
+    shown = {outcome.what for outcome in replays if holds(outcome)}
+    summary = TraceSummary(
+        way=way,
+        free_batch="batch" in shown,
+        free_sizes="size" in shown,
+        stride=1,
+        replays=(*replays, *subject.refused),
+        attempts=tuple(attempts),
+    )
+    return Trace(module, subject.example, type(subject.host).__name__, summary)
+
+
+def _describe(outcome: Replay) -> str:
+    if outcome.remark:
+        return outcome.remark
+    assert outcome.difference is not None
+    return f"largest difference {outcome.difference.largest:.3g} on {outcome.shapes}"
+
+
+def _blame(problem: BaseException, host: nn.Module) -> str:
+    """Say what a tracer stumbled over, with the file and line of the host's code."""
+    frames = [f for f in traceback.extract_tb(problem.__traceback__) if not _is_machinery(f.filename)]
+    place = f", at {frames[-1].filename}:{frames[-1].lineno} (`{frames[-1].line}`)" if frames else ""
+    return f"{first_line(problem)}{place}"
+
+
+def _is_machinery(filename: str) -> bool:
+    return any(part in filename for part in ("/torch/", "/sympy/", "<eval_with_key>", "/contextlib.py", __file__, "/tracing/ways.py", "/tracing/replay.py"))
+
+
+def _no_way(subject: _Subject, attempts: list[Attempt]) -> TraceError:
+    rows = "; ".join(f"{attempt.way.value}: {attempt.reason}" for attempt in attempts)
+    return TraceError(
+        f"{type(subject.host).__name__} could not be traced to a graph that equals it",
+        where=rows,
+        fix="rewrite the named line without control flow on tensor values, or hand in torch.export.export's own .pt2",
+    )

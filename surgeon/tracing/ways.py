@@ -1,0 +1,177 @@
+"""The ways to make a graph of a host. Each returns a plain `fx.GraphModule` or raises what the tracer raises."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import inspect
+import logging
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export import Dim
+from torch.fx.node import Node
+from torch.utils import _pytree as pytree
+
+from .inputs import image_shapes, is_image
+from .trace import Example
+
+
+def private_copy(host: nn.Module) -> nn.Module:
+    """Copy the structure of a host in eval mode, sharing its parameters and buffers.
+
+    Tracers leave marks on the modules they run; the copy takes them instead of the host.
+    """
+    shared: dict[int, Any] = {id(t): t for t in (*host.parameters(), *host.buffers())}
+    try:
+        twin = copy.deepcopy(host, shared)
+    except Exception:  # noqa: BLE001 - whatever a third-party module raises, the host itself can still be run
+        return host
+    with contextlib.suppress(NotImplementedError):  # torch.export's own modules refuse to change mode
+        twin.eval()
+    return twin
+
+
+def export_graph(host: nn.Module, example: Example, *, batch: bool, sizes: bool) -> fx.GraphModule:
+    """Trace with `torch.export`, with batch and spatial sizes free on request.
+
+    Args:
+        host: the network, in eval mode.
+        example: inputs to trace with; free dimensions should be larger than 1.
+        batch: leave dimension 0 of every input that shares the batch free.
+        sizes: leave the spatial dimensions of the images free.
+    """
+    free = free_dimensions(example, batch=batch, sizes=sizes)
+    with _quiet():
+        program = torch.export.export(
+            host, example.args, example.kwargs, dynamic_shapes=free, strict=False, prefer_deferred_runtime_asserts_over_guards=True
+        )
+        module = program.module(check_guards=False)
+    return plain_graph_module(module, host)
+
+
+def free_dimensions(example: Example, *, batch: bool, sizes: bool) -> Any:
+    """Say for each input which dimensions are free, in the form `torch.export` takes (None: none)."""
+    if not (batch or sizes):
+        return None
+    shape = image_shapes(example)[0]
+
+    def dims(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor):
+            return None
+        free: dict[int, Any] = {}
+        if batch and leaf.ndim and leaf.shape[0] == shape[0]:
+            free[0] = Dim.DYNAMIC
+        if sizes and is_image(leaf) and tuple(leaf.shape[2:]) == shape[2:]:
+            free.update({axis: Dim.DYNAMIC for axis in range(2, leaf.ndim)})
+        return free or None
+
+    args = tuple(pytree.tree_map(dims, arg) for arg in example.args)
+    return (*args, *(pytree.tree_map(dims, value) for value in example.kwargs.values()))
+
+
+class _Tracer(fx.Tracer):
+    record_stack_traces = True
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        del module_qualified_name
+        return type(m).__module__.startswith("torch.nn") and not isinstance(m, nn.Sequential | nn.ModuleList | nn.ModuleDict)
+
+
+def symbolic_graph(host: nn.Module, example: Example) -> fx.GraphModule:
+    """Trace with `torch.fx`, `torch.nn` modules as leaves; inputs that are not given keep their defaults."""
+    names = _argument_names(host, example)
+    given = set(names[: len(example.args)]) | set(example.kwargs)
+    concrete = {name: default for name, default in _defaults(host).items() if name not in given}
+    tracer = _Tracer()
+    with _quiet():
+        graph = tracer.trace(host, concrete_args=concrete or None)
+    module = fx.GraphModule(tracer.root, graph)
+    return plain_graph_module(module, host)
+
+
+def _argument_names(host: nn.Module, example: Example) -> list[str]:
+    names = list(inspect.signature(host.forward).parameters)
+    return names[: max(len(names), len(example.args))]
+
+
+def _defaults(host: nn.Module) -> dict[str, Any]:
+    parameters = inspect.signature(host.forward).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+
+
+def plain_graph_module(module: fx.GraphModule, host: nn.Module) -> fx.GraphModule:
+    """Rebuild a graph module without the guards and the mode lock of `torch.export`.
+
+    It holds every parameter and buffer of the host under the host's names, also those that the graph
+    does not use, and the constants of the trace as buffers that no state dict carries.
+    """
+    _drop_checks(module.graph)
+    plain = fx.GraphModule(module, module.graph)
+    adopt_state(plain, host)
+    plain.eval()
+    return plain
+
+
+def _drop_checks(graph: fx.Graph) -> None:
+    """Remove the tracer's own checks on sizes: a size that the host refuses fails in its operations."""
+    for node in reversed(list(graph.nodes)):
+        if _is_check(node) and not node.users:
+            graph.erase_node(node)
+    graph.eliminate_dead_code()
+
+
+def _is_check(node: Node) -> bool:
+    if node.op == "call_module":
+        return str(node.target) == "_guards_fn"
+    return node.op == "call_function" and any(word in str(node.target) for word in ("_assert", "sym_constrain"))
+
+
+def adopt_state(module: nn.Module, host: nn.Module) -> None:
+    """Give `module` the host's parameters and buffers under the host's names, and no other persistent ones."""
+    names = set()
+    for name, tensor in host.named_parameters(remove_duplicate=False):
+        _place(module, name, lambda owner, leaf, t=tensor: owner.register_parameter(leaf, t))  # type: ignore[misc]
+        names.add(name)
+    persistent = set(host.state_dict(keep_vars=True))
+    for name, tensor in host.named_buffers(remove_duplicate=False):
+        keep = name in persistent
+        _place(module, name, lambda owner, leaf, t=tensor, k=keep: owner.register_buffer(leaf, t, persistent=k))  # type: ignore[misc]
+        names.add(name)
+    for name, tensor in list(module.named_buffers(remove_duplicate=False)):
+        if name not in names:
+            _place(module, name, lambda owner, leaf, t=tensor: owner.register_buffer(leaf, t, persistent=False))  # type: ignore[misc]
+
+
+def _place(module: nn.Module, name: str, put: Any) -> None:
+    *path, leaf = name.split(".")
+    owner = module
+    for part in path:
+        child = owner._modules.get(part)
+        if child is None:
+            child = nn.Module()
+            owner.add_module(part, child)
+        owner = child
+    for shelf in (owner._parameters, owner._buffers, owner.__dict__):
+        shelf.pop(leaf, None)
+    put(owner, leaf)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what tracers say about networks that are not ours."""
+    loggers = [logging.getLogger(name) for name in ("torch.fx", "torch.export", "torch._export", "torch._dynamo", "torch.fx.experimental.symbolic_shapes")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
