@@ -20,7 +20,9 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_tool(*arguments: str, cwd: Path = ROOT) -> str:
     """Run a tool of this environment, in the folder `cwd`, and return what it says if it fails."""
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
-    done = subprocess.run(arguments, cwd=cwd, capture_output=True, text=True, env={**os.environ, "PATH": path})
+    done = subprocess.run(
+        arguments, cwd=cwd, capture_output=True, text=True, env={**os.environ, "PATH": path}
+    )
     return "" if done.returncode == 0 else done.stdout + done.stderr
 
 
@@ -33,7 +35,12 @@ def test_every_file_is_formatted() -> None:
 
 
 def test_the_package_is_typed_strictly(tree: Path) -> None:
-    config = ("--config-file", str(ROOT / "pyproject.toml"), "--cache-dir", str(ROOT / ".mypy_cache" / "tree"))
+    config = (
+        "--config-file",
+        str(ROOT / "pyproject.toml"),
+        "--cache-dir",
+        str(ROOT / ".mypy_cache" / "tree"),
+    )
     assert run_tool(sys.executable, "-m", "mypy", *config, "-p", "surgeon", cwd=tree) == ""
 
 

@@ -126,7 +126,10 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
 @pytest.mark.parametrize("command", ["", "inspect", "implant", "export", "evaluate", "demo"])
 def test_help_imports_nothing_heavy(command: str) -> None:
     arguments = [command, "--help"] if command else ["--help"]
-    ask = f"from surgeon.cli import main\ntry:\n    main({arguments!r})\nexcept SystemExit as end:\n    assert not end.code"
+    ask = (
+        f"from surgeon.cli import main\ntry:\n    main({arguments!r})\n"
+        "except SystemExit as end:\n    assert not end.code"
+    )
     assert loaded_by(ask) == set()
 
 
@@ -137,5 +140,8 @@ def test_help_answers_in_half_a_second_of_processor_time() -> None:
         "used = resource.getrusage(resource.RUSAGE_CHILDREN)\n"
         "print(used.ru_utime + used.ru_stime)"
     )
-    runs = (subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True) for _ in range(3))
+    runs = (
+        subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
+        for _ in range(3)
+    )
     assert min(float(done.stdout) for done in runs) < 0.5

@@ -1,0 +1,149 @@
+"""`surgeon export`: a network as ONNX that is proved equal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .answer import Answer, answering
+from .hosting import HostRequest
+from .networks import Network, open_network, read_samples
+from .options import (
+    HOST_FORMS,
+    ArgumentOption,
+    CheckpointOption,
+    InputOption,
+    JsonOption,
+    TracebackOption,
+    TrustOption,
+)
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+SubjectArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN|HOST",
+        help=f"What to export: the folder of an implant, or a network: {HOST_FORMS}.",
+        show_default=False,
+    ),
+]
+OutOption = Annotated[
+    Path, typer.Option("--out", metavar="DIR", help="The folder to write.", show_default=False)
+]
+TargetOption = Annotated[
+    str,
+    typer.Option("--target", metavar="ort-cpu|ort-cuda|ort-tensorrt|triton", help="Where it will run."),
+]
+PrecisionOption = Annotated[
+    str, typer.Option("--precision", metavar="fp32|fp16", help="Of weights and activations.")
+]
+NameOption = Annotated[str, typer.Option("--name", help="The name of the model on a server.")]
+SamplesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        help="Images for the proof; by default the test images that a RUN kept.",
+    ),
+]
+
+
+def export(
+    subject: SubjectArgument,
+    out: OutOption,
+    target: TargetOption = "ort-cpu",
+    precision: PrecisionOption = "fp32",
+    name: NameOption = "model",
+    data: SamplesOption = None,
+    checkpoint: CheckpointOption = None,
+    arg: ArgumentOption = None,
+    shape: InputOption = None,
+    trust: TrustOption = False,
+    json: JsonOption = False,
+    traceback: TracebackOption = False,
+) -> None:
+    """Write a network as ONNX with free batch and sizes, and prove that it computes the same.
+
+    Parity is checked at several sizes, batches and seeds and on real images; when it fails, nothing is left.
+    """
+    with answering(traceback) as answer:
+        network = open_network(HostRequest.from_options(subject, checkpoint, arg, shape, trust))
+        report = export_network(network, out, target, precision, name, data)
+        if json:
+            answer.give_json(report)
+        else:
+            show_export(answer, report, out)
+
+
+def export_network(
+    network: Network, out: Path, target: str, precision: str, name: str, data: Path | None = None
+) -> dict[str, Any]:
+    """Export a network, and draw the report of its RUN anew with the proof in it.
+
+    Returns:
+        the content of `export.json`.
+
+    Raises:
+        ExportError: it could not be written or proved.
+    """
+    import json
+
+    from surgeon.export import to_onnx
+
+    samples = read_samples(network, data)
+    to_onnx(
+        network.module, network.inputs, out, target=target, precision=precision, samples=samples, name=name
+    )
+    if network.run is not None:
+        from surgeon.search.reporting import write_report
+
+        write_report(network.run, out)
+    content: dict[str, Any] = json.loads((out / "export.json").read_text(encoding="utf-8"))
+    return content
+
+
+def show_export(answer: Answer, report: dict[str, Any], out: Path) -> None:
+    """Print the proof, the files and the next command."""
+    from .outcome import path_table
+
+    answer.say(parity_table(report))
+    paths: dict[str, Path | str] = {"model": out / "model.onnx", "proof": out / "export.json"}
+    repository = out / "triton"
+    if repository.is_dir():
+        paths["repository"] = repository
+        paths["next"] = (
+            f"tritonserver --model-repository {repository}  (without a GPU: --model-config-name=cpu)"
+        )
+    else:
+        paths["next"] = f"surgeon evaluate {out} --data DIR"
+    answer.say(path_table(paths))
+
+
+def parity_table(report: dict[str, Any]) -> Table:
+    """Lay out how far the export is from the network, case by case."""
+    from rich import box
+    from rich.table import Table
+
+    from surgeon.rendering import format_shape
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for title in ("parity", "shape", "largest difference", "relative", "argmax agreement"):
+        table.add_column(title, justify="left" if title == "parity" else "right")
+    for case in report["parity"]:
+        table.add_row(
+            str(case.get("what", case.get("case", ""))),
+            format_shape(_first_shape(case["shape"])),
+            f"{case['largest']:.2e}",
+            f"{case['relative']:.2e}",
+            f"{100 * case['argmax_agreement']:.2f} %",
+        )
+    return table
+
+
+def _first_shape(shape: list[Any]) -> list[int]:
+    """Return the shape of the first input, for a case may have one shape or one for each input."""
+    return shape[0] if shape and isinstance(shape[0], list) else shape

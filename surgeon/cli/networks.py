@@ -1,0 +1,134 @@
+"""A network to export or to score: a host, the implanted network of a RUN, or an export."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from surgeon.errors import InputError, RunError
+
+from .hosting import Form, HostRequest, find_form, read_run
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from surgeon.hosts import Host
+
+_MOST_SAMPLES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A network with inputs that it accepts.
+
+    Attributes:
+        module: in eval mode.
+        inputs: example inputs.
+        host: what it was opened from, with the preparation of its data where one is known.
+        run: the RUN folder it comes from, if any.
+        classes: names of the classes it was trained for, if known.
+    """
+
+    module: nn.Module
+    inputs: tuple[Tensor, ...]
+    host: Host
+    run: Path | None = None
+    classes: tuple[str, ...] | None = None
+
+
+def open_network(request: HostRequest) -> Network:
+    """Open a HOST, or a RUN by what it says of its host.
+
+    Args:
+        request: the first argument of a command with its options; for a RUN its spec is the folder.
+
+    Raises:
+        InputError: it cannot be opened.
+        RunError: the run is not finished, or belongs to another host.
+    """
+    if find_form(request.spec) is Form.RUN:
+        return _open_run(request)
+    host = request.open()
+    return Network(host.module, request.inputs_for(host), host)
+
+
+def _open_run(request: HostRequest) -> Network:
+    from surgeon.data import Preparation
+    from surgeon.search import load_implant
+
+    if request.checkpoint is not None or request.arguments:
+        raise InputError(
+            "a RUN knows its own host",
+            where=request.spec,
+            fix="leave out --checkpoint and --arg",
+        )
+    run = Path(request.spec)
+    recorded = read_run(run, trust=request.trust)
+    if request.shapes:
+        recorded = dataclasses.replace(recorded, shapes=request.shapes)
+    host = recorded.open()
+    data = read_report(run).get("data", {})
+    inputs = _images(run)[:1] or recorded.inputs_for(host)
+    module = load_implant(host.module, run / "implant.safetensors", inputs=inputs)
+    if "preparation" in data:
+        host = dataclasses.replace(
+            host, preparation=Preparation.from_dict(data["preparation"], where=str(run))
+        )
+    return Network(
+        module.eval(), tuple(inputs), host, run, tuple(data["classes"]) if "classes" in data else None
+    )
+
+
+def read_report(run: Path) -> dict[str, Any]:
+    """Return the content of a run's `report.json`.
+
+    Raises:
+        RunError: it is missing or no JSON.
+    """
+    path = run / "report.json"
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(
+            "the run has no readable report.json",
+            where=str(path),
+            fix="finish it with surgeon implant ... --resume",
+        ) from error
+    return content
+
+
+def read_samples(network: Network, data: Path | None) -> tuple[tuple[Tensor, ...], ...]:
+    """Return real inputs for the gate of an export: of the data folder, else those that the RUN kept.
+
+    Args:
+        network: what will be exported.
+        data: labelled images.
+
+    Returns:
+        for each sample, the inputs of the network, batch first.
+
+    Raises:
+        DataError: the data folder cannot be used.
+    """
+    if data is not None:
+        from .cohorts import DataRequest
+
+        cohort = DataRequest(data, classes=network.classes).open(network.host, network.inputs[0].dim() - 2)
+        return tuple((cohort.read(case).image.unsqueeze(0),) for case in cohort.cases[:_MOST_SAMPLES])
+    return () if network.run is None else tuple((image,) for image in _images(network.run))
+
+
+def _images(run: Path) -> list[Tensor]:
+    """Return the test images that a RUN kept, each (1, C, *spatial)."""
+    import numpy as np
+    import torch
+
+    path = run / "samples.npz"
+    if not path.is_file():
+        return []
+    with np.load(path, allow_pickle=False) as kept:
+        names = sorted(name for name in kept.files if name.startswith("image_"))
+        return [torch.from_numpy(kept[name]).unsqueeze(0) for name in names]

@@ -1,0 +1,71 @@
+"""How an operation went, in a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from surgeon.rendering import format_count
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_STYLES = {"improved": "bold green", "unchanged": "bold yellow", "worse": "bold red"}
+
+
+def score_table(report: Mapping[str, Any]) -> Table:
+    """Lay out the Dice of the host, the implanted network and each baseline on the test subjects.
+
+    Args:
+        report: the content of a `report.json`.
+    """
+    from rich import box
+    from rich.table import Table
+
+    scores: Mapping[str, Mapping[str, Any]] = report["scores"]
+    classes = list(scores["host"]["dice_per_class"])
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table.add_column("on the test subjects", no_wrap=True)
+    table.add_column("mean Dice", justify="right")
+    for name in classes if len(classes) > 1 else ():
+        table.add_column(name, justify="right")
+    table.add_column("parameters", justify="right")
+    for name, row in scores.items():
+        each = [_number(row["dice_per_class"][one]) for one in classes] if len(classes) > 1 else []
+        table.add_row(name, _number(row["dice_mean"]), *each, _parameters(report, name))
+    return table
+
+
+def verdict_line(report: Mapping[str, Any]) -> str:
+    """Say in one line, with rich markup, what came of it."""
+    gain, verdict = report["gain"], report["verdict"]
+    low, high = _number(gain["low"], signed=True), _number(gain["high"], signed=True)
+    return (
+        f"verdict: [{_STYLES[verdict]}]{verdict}[/], mean Dice {_number(gain['dice_mean'], signed=True)}"
+        f" (95 % interval over subjects {low} to {high})"
+    )
+
+
+def path_table(paths: Mapping[str, Path | str]) -> Table:
+    """Lay out what was written, and what to type next."""
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, path in paths.items():
+        grid.add_row(name, Text(str(path)))
+    return grid
+
+
+def _number(value: float | None, *, signed: bool = False) -> str:
+    if value is None:
+        return "–"
+    return f"{value:+.4f}" if signed else f"{value:.4f}"
+
+
+def _parameters(report: Mapping[str, Any], name: str) -> str:
+    counts = report.get("cost", {}).get("parameters", {})
+    return format_count(counts[name]) if name in counts else ""
