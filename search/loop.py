@@ -157,7 +157,12 @@ class Loop:
             **measured,
         }
         position.rows.append(row)
-        position.epoch, position.step, position.loss_sum, position.epoch_seconds = position.epoch + 1, 0, 0.0, 0.0
+        position.epoch, position.step, position.loss_sum, position.epoch_seconds = (
+            position.epoch + 1,
+            0,
+            0.0,
+            0.0,
+        )
         self._save(phase, position)
         self._tell(phase, position, row)
 
@@ -179,8 +184,14 @@ class Loop:
     def _stopped(self, phase: Phase, position: Position) -> Stopped:
         where = f"{phase.name}, epoch {position.epoch + 1} of {phase.epochs}, step {position.step} of {phase.steps}"
         if self.folder is None:
-            return Stopped("stopped by the user; nothing was kept", where=where, fix="give a RUN folder to be able to resume")
-        return Stopped("stopped by the user", where=where, fix="the same command with --resume goes on from here")
+            return Stopped(
+                "stopped by the user; nothing was kept",
+                where=where,
+                fix="give a RUN folder to be able to resume",
+            )
+        return Stopped(
+            "stopped by the user", where=where, fix="the same command with --resume goes on from here"
+        )
 
     def _tell(self, phase: Phase, position: Position, row: Mapping[str, Any] | None) -> None:
         if self.progress is None:

@@ -14,6 +14,11 @@ def seed_for(seed: int, purpose: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}".encode()).digest()[:7], "big")
 
 
+def generator_for(seed: int, purpose: str) -> torch.Generator:
+    """Return a generator of its own for one purpose."""
+    return torch.Generator().manual_seed(seed_for(seed, purpose))
+
+
 @contextlib.contextmanager
 def seeded(seed: int, purpose: str) -> Iterator[None]:
     """Seed torch's generators inside the block and give them back their state after it."""

@@ -36,24 +36,26 @@ class TrainingPhase:
         self._factors = (1.0, config.gamma_factor)
         self._optimizer = _optimizer(implants, config)
         self._best: dict[str, Tensor] | None = None
-        self._best_dice = float("-inf")
+        self._best_dice = self._first_dice = float("-inf")
         self._best_epoch = 0
 
-    @property
-    def best_epoch(self) -> int:
-        """The epoch (from 1) whose state was best on the validation cases; 0 is the state before training."""
-        return self._best_epoch
+    def facts(self) -> dict[str, float]:
+        """Return the epoch (from 1; 0 is the state before training) that was best on the validation cases.
 
-    @property
-    def best_dice(self) -> float:
-        """Mean Dice of the best state on the validation cases."""
-        return self._best_dice
+        Beside it the Dice there, and the Dice before training.
+        """
+        return {
+            "best_epoch": self._best_epoch,
+            "validation_dice_before": self._first_dice,
+            "validation_dice": self._best_dice,
+        }
 
     def begin_epoch(self, epoch: int) -> None:
         """Set the learning rates: a cosine to 0 over the epochs; measure the state before the first epoch."""
         set_rate(self._optimizer, cosine(self._config.retrain_rate, 0.0, epoch / self.epochs), self._factors)
         if epoch == 0 and self._best is None:
-            self._keep(self._supply.measure(self._network, 0)["validation_dice"], 0)
+            self._first_dice = self._supply.measure(self._network, 0)["validation_dice"]
+            self._keep(self._first_dice, 0)
 
     def step(self, epoch: int, step: int) -> float:
         """Make one step on a training batch and return its loss."""
@@ -84,6 +86,7 @@ class TrainingPhase:
             "best": self._best,
             "best_dice": self._best_dice,
             "best_epoch": self._best_epoch,
+            "first_dice": self._first_dice,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -91,6 +94,7 @@ class TrainingPhase:
         self._implants.load_state_dict(state["implants"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._best, self._best_dice, self._best_epoch = state["best"], state["best_dice"], state["best_epoch"]
+        self._first_dice = state["first_dice"]
 
     def _keep(self, dice: float, epoch: int) -> None:
         if dice > self._best_dice:

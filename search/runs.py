@@ -116,7 +116,9 @@ def open_run(path: Path, identity: Identity, *, resume: bool) -> RunFolder:
     started = folder.identity.exists()
     if started and not resume:
         raise RunError(
-            "the folder already holds a run", where=str(path), fix="resume it (--resume), or give another folder"
+            "the folder already holds a run",
+            where=str(path),
+            fix="resume it (--resume), or give another folder",
         )
     if not started and resume:
         raise RunError("there is no run to resume", where=str(path), fix="leave out --resume to start one")

@@ -67,6 +67,8 @@ def _plan(spec: CellSpec, genotype: CellGenotype) -> tuple[tuple[tuple[int, int]
             (index, sources[edge.source]) for index, edge in enumerate(genotype.edges) if edge.target == name
         ]
         if not incoming:
-            raise InputError(f"{name} has no edge", where="genotype", fix="give every state at least one edge")
+            raise InputError(
+                f"{name} has no edge", where="genotype", fix="give every state at least one edge"
+            )
         plan.append(tuple(incoming))
     return tuple(plan)

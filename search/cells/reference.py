@@ -93,7 +93,9 @@ class SearchCell(nn.Module):
         states = self.entry(skip, decoder)
         first = len(states)
         for incoming in self.spec.incoming:
-            edges = (edge_weights[edge] * self._edge(edge, states[i], operation_weights) for edge, i in incoming)
+            edges = (
+                edge_weights[edge] * self._edge(edge, states[i], operation_weights) for edge, i in incoming
+            )
             states.append(functools.reduce(torch.add, edges))
         out: Tensor = self.exit(skip, states[first:])
         return out

@@ -50,7 +50,9 @@ class CellSpec:
         if self.spatial_dims not in (1, 2, 3):
             raise InputError(f"spatial_dims is {self.spatial_dims}", where="CellSpec", fix="give 1, 2 or 3")
         if set(self.operations) <= {"none"}:
-            raise InputError("the operations hold nothing but none", where="CellSpec", fix="give one that computes")
+            raise InputError(
+                "the operations hold nothing but none", where="CellSpec", fix="give one that computes"
+            )
         if not self.width > 0:
             raise InputError(f"width is {self.width}", where="CellSpec", fix="give a share above 0")
 

@@ -1,0 +1,187 @@
+"""Everything that is looked up and checked before anything is trained."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from surgeon.checkpoints import fingerprint
+from surgeon.data import Batches, Cohort, Splits, open_data, split_subjects
+from surgeon.errors import DataError, InputError
+from surgeon.scores import Task, find_task
+from surgeon.skips import Anatomy, inspect
+from surgeon.splicing import SplicedNetwork, splice
+
+from .assembly import Table, choose_skips, specify_cells
+from .bilevel import Supply
+from .cells import CellSpec
+from .config import Config
+from .randomness import seed_for
+from .runs import Identity, digest_data
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is going to be done to which host with which data.
+
+    Attributes:
+        host: a copy of the host in eval mode, on the device.
+        fingerprint: of the host.
+        anatomy: its skips.
+        specs: the cell on each chosen skip, by skip id.
+        inputs: example inputs on the CPU: one tensor `(N, C, *spatial)`.
+        config: the settings.
+        cohort: all cases.
+        splits: subject ids for training, validation and test.
+        task: loss and prediction.
+        device: where the work is done.
+        table: factories of the operations by name.
+    """
+
+    host: nn.Module
+    fingerprint: str
+    anatomy: Anatomy
+    specs: Mapping[str, CellSpec]
+    inputs: tuple[Tensor, ...]
+    config: Config
+    cohort: Cohort
+    splits: Splits
+    task: Task
+    device: torch.device
+    table: Table
+
+    @property
+    def identity(self) -> Identity:
+        """What a resumed run must have in common with this one."""
+        return Identity(self.config, self.fingerprint, digest_data(self.cohort))
+
+    @property
+    def test(self) -> Cohort:
+        """The test cases; scored once, at the very end."""
+        return self.cohort.select(self.splits.test)
+
+    def supply(self) -> Supply:
+        """Return batches, validation cases and loss."""
+        training, validation = (
+            self.cohort.select(self.splits.train),
+            self.cohort.select(self.splits.validation),
+        )
+        return Supply(
+            training=draw_batches(training, self.config, "training"),
+            validation=draw_batches(validation, self.config, "validation"),
+            cohort=validation,
+            task=self.task,
+            device=self.device,
+        )
+
+    def splice(self, implants: Mapping[str, nn.Module]) -> SplicedNetwork:
+        """Splice modules into the host, and move the network to the device."""
+        host = self.host if self.device.type == "cpu" else copy.deepcopy(self.host).cpu()
+        return splice(host, self.inputs, dict(implants)).to(self.device)
+
+
+def plan_operation(
+    host: nn.Module,
+    data: Cohort | str | Path,
+    config: Config,
+    table: Table,
+    inputs: Tensor | tuple[Tensor, ...] | None = None,
+) -> Plan:
+    """Look at host and data, and check that they fit each other and the settings.
+
+    Args:
+        host: the network; it is not changed.
+        data: labelled cases, or the folder they are in.
+        config: the settings.
+        table: factories of the operations by name.
+        inputs: an example input `(N, C, *spatial)`; None takes a training image.
+
+    Raises:
+        InputError: the settings name skips or operations that do not exist, or the device is unknown.
+        DataError: the data cannot be used, or do not fit the host.
+        GateError: the host cannot be traced, or a skip cannot be implanted.
+    """
+    cohort = data if isinstance(data, Cohort) else open_data(data)
+    device = find_device(config.device)
+    splits = split_subjects(cohort, config.seed, config.fractions)
+    example = _example(inputs, cohort.select(splits.train), config)
+    task = _find_task(host, example, cohort)
+    anatomy = inspect(host, example)
+    specs = specify_cells(choose_skips(anatomy, config), config, table)
+    return Plan(
+        host=copy.deepcopy(host).eval().to(device),
+        fingerprint=fingerprint(host),
+        anatomy=anatomy,
+        specs=specs,
+        inputs=example,
+        config=config,
+        cohort=cohort,
+        splits=splits,
+        task=task,
+        device=device,
+        table=table,
+    )
+
+
+def draw_batches(cohort: Cohort, config: Config, purpose: str) -> Batches:
+    """Return the batches of some cases; what is drawn depends on the seed and the purpose alone."""
+    return Batches(
+        cohort,
+        crop=config.crop,
+        batch_size=config.batch_size,
+        augment=config.augment and purpose == "training",
+        seed=seed_for(config.seed, purpose),
+        steps=config.steps if purpose == "training" else None,
+    )
+
+
+def find_device(name: str) -> torch.device:
+    """Turn `auto`, `cpu`, `cuda:1`, ... into a device.
+
+    Raises:
+        InputError: there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"there is no device {name!r}", where="device", fix="use auto or cpu") from error
+    return device
+
+
+def _example(
+    inputs: Tensor | tuple[Tensor, ...] | None, cohort: Cohort, config: Config
+) -> tuple[Tensor, ...]:
+    if inputs is None:
+        return (draw_batches(cohort, config, "training").batch(0, 0).image[:1],)
+    example = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+    if len(example) != 1:
+        raise InputError(
+            f"the host takes {len(example)} inputs",
+            where="inputs",
+            fix="wrap it in a module that takes the image alone and fills in the others",
+        )
+    return example
+
+
+def _find_task(host: nn.Module, example: tuple[Tensor, ...], cohort: Cohort) -> Task:
+    """Run the host once, as it is going to be run, and match its output with the classes."""
+    probe = copy.deepcopy(host).eval()
+    try:
+        with torch.no_grad():
+            output = probe(*example)
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DataError(
+            f"the host cannot take the images: {first}",
+            where=f"input of shape {tuple(example[0].shape)}",
+            fix="check the channels and the preparation of the data (size, multiple), and crop",
+        ) from error
+    return find_task(output, cohort)
