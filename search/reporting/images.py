@@ -1,0 +1,89 @@
+"""Test images with the outlines of the truth and of both networks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from surgeon.figures.canvas import look, new_figure
+
+from .reading import Picture
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+TRUTH, HOST, IMPLANTED = "#ffd23f", "#ff5a7a", "#35c8ff"
+_TITLES = (("image", None), ("host", HOST), ("implanted", IMPLANTED))
+
+
+def picture_figure(picture: Picture) -> Figure:
+    """Draw a case three times: bare, with the host's outline, with the implanted network's.
+
+    Three-dimensional cases are shown at the slice with most foreground, one-dimensional ones as signals.
+    """
+    if picture.label.ndim == 1:
+        return _signal_figure(picture)
+    flat = flatten(picture)
+    rows, columns = flat.label.shape
+    tall = min(max(rows / columns, 0.35), 1.6)
+    shown = _display(flat.image)
+    with look():
+        figure, grid = new_figure(10, 10 / 3 * tall + 0.3, 1, 3)
+        for axes, (title, colour) in zip(grid[0], _TITLES, strict=True):
+            axes.imshow(shown, cmap="gray", interpolation="nearest", aspect="equal")
+            axes.set_title(title, loc="left", fontweight="bold")
+            axes.axis("off")
+            if colour:
+                _outline(axes, flat.label, TRUTH)
+                _outline(axes, flat.host if title == "host" else flat.implanted, colour)
+    return figure
+
+
+def flatten(picture: Picture) -> Picture:
+    """Return the slice of a three-dimensional case that holds most foreground; others as they are."""
+    if picture.label.ndim == 2:
+        return picture
+    # The axis with the fewest slices is the one across which a scan is read.
+    axis = int(np.argmin(picture.label.shape))
+    others = tuple(i for i in range(picture.label.ndim) if i != axis)
+    foreground = (picture.label > 0).sum(axis=others)
+    index = int(foreground.argmax()) if foreground.any() else picture.label.shape[axis] // 2
+    maps = [one.take(index, axis=axis) for one in (picture.label, picture.host, picture.implanted)]
+    return Picture(picture.case_id, picture.image.take(index, axis=axis + 1), *maps)
+
+
+def _display(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale `(C, *spatial)` to 0..1 for the eye: three channels as colours, otherwise the first one."""
+    chosen = np.moveaxis(image, 0, -1) if image.shape[0] == 3 else image[0]
+    finite = np.nan_to_num(chosen.astype(np.float32))
+    low, high = np.percentile(finite, (0.5, 99.5))
+    scaled: NDArray[np.float32] = np.clip((finite - low) / max(high - low, 1e-6), 0, 1)
+    return scaled
+
+
+def _outline(axes: Axes, labels: NDArray[np.int64], colour: str) -> None:
+    style: dict[str, Any] = {"colors": colour, "linewidths": 1.3}
+    for value in np.unique(labels[labels > 0]):
+        # Padding closes the outline of what touches the border.
+        padded = np.pad((labels == value).astype(float), 1)
+        rows, columns = (np.arange(-1, size + 1) for size in labels.shape)
+        axes.contour(columns, rows, padded, levels=[0.5], **style)
+
+
+def _signal_figure(picture: Picture) -> Figure:
+    with look():
+        figure, grid = new_figure(10, 2.6, 2, 1, sharex=True, height_ratios=(2, 1))
+        upper, lower = grid[:, 0]
+        upper.plot(picture.image[0], color="#6b7488", linewidth=1)
+        upper.set_ylabel("signal")
+        rows = (("label", picture.label, TRUTH), ("host", picture.host, HOST))
+        for place, (_, values, colour) in enumerate((*rows, ("implanted", picture.implanted, IMPLANTED))):
+            lower.fill_between(
+                range(len(values)), -place - 0.35, -place + 0.35, where=values > 0, color=colour
+            )
+        lower.set_yticks([0, -1, -2], ["label", "host", "implanted"])
+        lower.set_ylim(-2.6, 0.6)
+    return figure
