@@ -1,1 +1,13 @@
-"""To come."""
+"""Passes that make an ATen graph smaller without changing what it computes.
+
+Every pass is a pure function `GraphModule -> (GraphModule, PassReport)`: the input stays as it was, a graph
+without a place to rewrite comes back as it is, and a place that cannot be rewritten exactly is reported with
+the reason. To add one, write it in a file of its own and put it into `PASSES`.
+"""
+
+from __future__ import annotations
+
+from .fusing import PASSES, Fused, Pass, fuse
+from .report import PassReport, Rejected
+
+__all__ = ["PASSES", "Fused", "Pass", "PassReport", "Rejected", "fuse"]

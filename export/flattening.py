@@ -1,0 +1,155 @@
+"""A network as one functional ATen graph, with as many free sizes as it allows."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram, ShapesCollection
+from torch.utils import _pytree as pytree
+
+from surgeon.errors import ExportError
+from surgeon.tracing import Example
+
+
+class Freedom(Enum):
+    """Which sizes of the inputs a graph leaves open."""
+
+    BATCH_AND_SIZES = "batch and sizes"
+    BATCH = "batch"
+    SIZES = "sizes"
+    NOTHING = "nothing"
+
+    @property
+    def batch(self) -> bool:
+        """Say whether the batch is open."""
+        return self in (Freedom.BATCH_AND_SIZES, Freedom.BATCH)
+
+    @property
+    def sizes(self) -> bool:
+        """Say whether the spatial sizes are open."""
+        return self in (Freedom.BATCH_AND_SIZES, Freedom.SIZES)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A freedom that the network did not allow, and why."""
+
+    freedom: Freedom
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Flat:
+    """A network as a functional ATen graph.
+
+    Attributes:
+        program: what torch.export made of it.
+        freedom: the sizes it leaves open.
+        refusals: what was tried before with more freedom.
+    """
+
+    program: ExportedProgram
+    freedom: Freedom
+    refusals: tuple[Refusal, ...]
+
+
+def flatten(model: nn.Module, example: Example, ladder: Sequence[Freedom] = tuple(Freedom)) -> Flat:
+    """Export a network to ATen with the first freedom of the ladder that it allows.
+
+    Args:
+        model: any network in evaluation mode, a graph with implanted modules included.
+        example: inputs `(N, C, *spatial)`.
+        ladder: the freedoms to try, most first.
+
+    Raises:
+        ExportError: torch.export cannot make a graph of it in any of these ways.
+    """
+    refusals: list[Refusal] = []
+    for freedom in ladder:
+        try:
+            return Flat(_export(model, example, freedom), freedom, tuple(refusals))
+        except Exception as error:  # noqa: BLE001 - torch.export raises whatever the network raises
+            refusals.append(Refusal(freedom, first_line(error)))
+    raise ExportError(
+        f"torch.export cannot make a graph of it: {refusals[-1].reason}",
+        where=type(model).__name__,
+        fix="remove what depends on the values of tensors from its forward, or export the part before it",
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line with content of an error's text, at most 200 characters."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:200]
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the warnings and log lines of torch's exporters from the user's terminal."""
+    loggers = [
+        logging.getLogger(name)
+        for name in ("torch.export", "torch.onnx", "torch._export", "onnxscript", "onnx_ir")
+    ]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def batch_size(example: Example) -> int:
+    """Return the size of dimension 0 of the first tensor of an example."""
+    return int(leaves_of(example)[0].shape[0])
+
+
+def map_tensors(example: Example, change: Any) -> Example:
+    """Return the example with `change` applied to every tensor in it."""
+    args, kwargs = pytree.tree_map_only(Tensor, change, (example.args, example.kwargs))
+    return Example(args, kwargs)
+
+
+def leaves_of(example: Example) -> list[Tensor]:
+    """List the tensors of an example in the order the graph takes them."""
+    return [leaf for leaf in pytree.tree_leaves((example.args, example.kwargs)) if isinstance(leaf, Tensor)]
+
+
+def _export(model: nn.Module, example: Example, freedom: Freedom) -> ExportedProgram:
+    # A dimension of size 1 is taken for a constant: the batch is traced with two.
+    if freedom.batch and batch_size(example) == 1:
+        example = map_tensors(example, lambda x: torch.cat([x, x]) if x.ndim and x.shape[0] == 1 else x)
+    # Each tensor a tensor of its own, since the free sizes are filed under the tensor.
+    example = map_tensors(example, lambda x: x.detach().clone())
+    batch, shapes = batch_size(example), ShapesCollection()
+    for tensor in leaves_of(example):
+        free = _free_dimensions(tensor, batch, freedom)
+        if free:
+            shapes[tensor] = free
+    dynamic = shapes if freedom is not Freedom.NOTHING else None
+    with quiet(), torch.no_grad():
+        program = torch.export.export(
+            model, example.args, example.kwargs, dynamic_shapes=dynamic, strict=False
+        )
+        # The empty table keeps convolutions whole and writes in-place operations out of place.
+        return program.run_decompositions({})
+
+
+def _free_dimensions(tensor: Tensor, batch: int, freedom: Freedom) -> dict[int, Any]:
+    free: dict[int, Any] = {}
+    if freedom.batch and tensor.ndim and tensor.shape[0] == batch:
+        free[0] = Dim.DYNAMIC
+    if freedom.sizes and tensor.ndim > 2:
+        free |= {axis: Dim.DYNAMIC for axis in range(2, tensor.ndim)}
+    return free

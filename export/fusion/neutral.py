@@ -1,0 +1,101 @@
+"""Remove what changes nothing: copies, multiplications by one, additions of zero, the `none` operation."""
+
+from __future__ import annotations
+
+import torch
+from torch import fx
+
+from .draft import Draft, arguments_of, shape_of
+from .report import PassReport
+
+aten = torch.ops.aten
+
+_COPIES = {
+    aten.clone.default,
+    aten.alias.default,
+    aten.detach.default,
+    aten.contiguous.default,
+    aten.lift_fresh_copy.default,
+}
+_DROPOUTS = {aten.dropout.default, aten.feature_dropout.default, aten.alpha_dropout.default}
+_CASTS = {aten._to_copy.default, aten.to.dtype}
+_FILLED_WITH_ZEROS = {aten.zeros_like.default}
+
+
+def remove_neutral(source: fx.GraphModule) -> tuple[fx.GraphModule, PassReport]:
+    """Remove the nodes that give back their input unchanged.
+
+    `x * 0` counts as zeros, as the architecture's `none` operation writes it: where `x` is not finite
+    the original would carry the NaN on, and the fused graph does not.
+    """
+    draft = Draft(source, "remove_neutral")
+    for node in list(draft.graph.nodes):
+        kept = _kept_operand(draft, node)
+        if kept is None:
+            continue
+        if shape_of(kept) is None or shape_of(kept) != shape_of(node) or _type(kept) != _type(node):
+            draft.reject(node, "it changes the shape or the type of its input")
+            continue
+        draft.note(f"{node.name}: {str(node.target).removeprefix('aten.')} leaves {kept.name} as it is")
+        draft.replace(node, kept)
+    return draft.finish()
+
+
+def _kept_operand(draft: Draft, node: fx.Node) -> fx.Node | None:
+    """Return the input that a neutral node gives back, or None."""
+    if node.op != "call_function" or not node.args or not isinstance(node.args[0], fx.Node):
+        return None
+    first = node.args[0]
+    if node.target in _COPIES or (node.target in _DROPOUTS and not arguments_of(node)["train"]):
+        return first
+    if node.target in _CASTS and _type(first) == _type(node):
+        return first
+    if node.target is aten.cat.default:
+        return None
+    if len(node.args) < 2:
+        return None
+    second = node.args[1]
+    if node.target in {aten.mul.Tensor, aten.mul.Scalar}:
+        return _other_than(draft, first, second, 1.0)
+    if node.target in {aten.div.Tensor, aten.div.Scalar} and "rounding_mode" not in node.kwargs:
+        return first if _is_all(draft, second, 1.0) else None
+    if node.target in {aten.sub.Tensor, aten.sub.Scalar}:
+        return first if _is_all(draft, second, 0.0) else None
+    if node.target in {aten.add.Tensor, aten.add.Scalar}:
+        return _addend_beside_zero(draft, node)
+    return None
+
+
+def _addend_beside_zero(draft: Draft, node: fx.Node) -> fx.Node | None:
+    if float(node.kwargs.get("alpha", 1)) != 1.0:  # type: ignore[arg-type]
+        return None
+    return _other_than(draft, node.args[0], node.args[1], 0.0)
+
+
+def _other_than(draft: Draft, left: object, right: object, value: float) -> fx.Node | None:
+    if isinstance(left, fx.Node) and _is_all(draft, right, value):
+        return left
+    if isinstance(right, fx.Node) and _is_all(draft, left, value):
+        return right
+    return None
+
+
+def _is_all(draft: Draft, operand: object, value: float) -> bool:
+    """Say whether an operand is `value` everywhere: a number, a constant, or a product with zero."""
+    if isinstance(operand, int | float):
+        return float(operand) == value
+    constant = draft.constant(operand)
+    if constant is not None:
+        return bool((constant == value).all())
+    if value != 0.0 or not isinstance(operand, fx.Node):
+        return False
+    if operand.target in _FILLED_WITH_ZEROS:
+        return True
+    if operand.target not in {aten.mul.Tensor, aten.mul.Scalar}:
+        return False
+    return any(_is_all(draft, factor, 0.0) for factor in operand.args)
+
+
+def _type(node: fx.Node) -> torch.dtype | None:
+    value = node.meta.get("val")
+    return value.dtype if isinstance(value, torch.Tensor) else None
