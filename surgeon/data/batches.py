@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from surgeon.errors import DataError
 
 from .augmentation import augment_sample
-from .cohort import Cohort, Sample
+from .cohort import Cohort
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,6 @@ class Batches:
         seed: of everything random.
         foreground: share of the patches that are centred on a pixel of the foreground.
         steps: batches in an epoch; None for as many as show each case once.
-        memory: bytes of prepared samples that are kept; what is beyond is read again each time.
 
     Raises:
         DataError: the cohort is empty or a case has no label, or the crop has another number of axes.
@@ -63,7 +62,6 @@ class Batches:
         *,
         foreground: float = 1 / 3,
         steps: int | None = None,
-        memory: int = 2 * 2**30,
     ) -> None:
         _check(cohort, crop, batch_size)
         self.cohort = cohort
@@ -73,8 +71,6 @@ class Batches:
         self.seed = seed
         self.foreground = foreground
         self.steps = steps or math.ceil(len(cohort.cases) / batch_size)
-        self._memory = memory
-        self._kept: dict[int, Sample] = {}
 
     def __len__(self) -> int:
         return self.steps
@@ -97,7 +93,7 @@ class Batches:
     def _patch(self, epoch: int, position: int) -> tuple[Tensor, Tensor, str]:
         count = len(self.cohort.cases)
         order = _order(self.seed, epoch, position // count, count)
-        sample = self._sample(order[position % count])
+        sample = self.cohort.read(self.cohort.cases[order[position % count]])
         assert sample.label is not None
         # A generator for each place: patches do not depend on which were drawn before.
         generator = np.random.default_rng((self.seed, epoch, position, 1))
@@ -107,16 +103,6 @@ class Batches:
         if self.augment:
             image, label = augment_sample(image, label, generator)
         return image, label, sample.case_id
-
-    def _sample(self, index: int) -> Sample:
-        if index in self._kept:
-            return self._kept[index]
-        sample = self.cohort.read(self.cohort.cases[index])
-        size = sum(x.numel() * x.element_size() for x in (sample.image, sample.label) if x is not None)
-        if size <= self._memory:
-            self._memory -= size
-            self._kept[index] = sample
-        return sample
 
 
 def _check(cohort: Cohort, crop: tuple[int, ...] | None, batch_size: int) -> None:

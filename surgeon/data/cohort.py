@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,33 @@ class Sample:
     region: Region
 
 
+class SampleMemory:
+    """Prepared samples kept in memory, up to a number of bytes.
+
+    Args:
+        limit: bytes; a sample that does not fit any more is read from disk each time.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._room = limit
+        self._kept: dict[str, Sample] = {}
+
+    def get(self, case_id: str) -> Sample | None:
+        """Return a kept sample."""
+        sample = self._kept.get(case_id)
+        if sample is None or sample.label is None:
+            return sample
+        return dataclasses.replace(sample, label=sample.label.long())
+
+    def keep(self, sample: Sample) -> None:
+        """Keep a sample if there is room; its label takes one byte a voxel."""
+        label = None if sample.label is None else sample.label.to(torch.uint8)
+        size = sum(x.numel() * x.element_size() for x in (sample.image, label) if x is not None)
+        if size <= self._room:
+            self._room -= size
+            self._kept[sample.case_id] = dataclasses.replace(sample, label=label)
+
+
 @dataclass(frozen=True, slots=True)
 class Cohort:
     """The cases of one data folder.
@@ -74,6 +101,7 @@ class Cohort:
         spatial_dims: number of spatial axes of a sample.
         channels: number of channels of a sample.
         preparation: how images become inputs.
+        memory: samples that were read before; None reads from disk each time.
     """
 
     path: Path
@@ -83,6 +111,7 @@ class Cohort:
     spatial_dims: int
     channels: int
     preparation: Preparation
+    memory: SampleMemory | None = field(default=None, compare=False, repr=False)
 
     @property
     def subjects(self) -> tuple[str, ...]:
@@ -113,6 +142,15 @@ class Cohort:
             DataError: a file cannot be decoded, image and label differ in size, or the label holds a value
                 that is no class.
         """
+        kept = None if self.memory is None else self.memory.get(case.id)
+        if kept is not None:
+            return kept
+        sample = self._read(case)
+        if self.memory is not None:
+            self.memory.keep(sample)
+        return sample
+
+    def _read(self, case: Case) -> Sample:
         image, spacing = self._read_channels(case)
         label = None if case.label is None else self._read_classes(case, tuple(image.shape[1:]))
         if case.slice is not None:
@@ -131,6 +169,10 @@ class Cohort:
         """
         for case in self.cases:
             self.read(case)
+
+    def spacing_of(self, case: Case) -> tuple[float, ...]:
+        """Return the size of a pixel or voxel of a case's file in mm, of the whole volume for a slice."""
+        return read_image(case.images[0], self.preparation.axes, self.preparation.orientation).spacing
 
     def to_dict(self) -> dict[str, Any]:
         """Return a summary in plain JSON."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from surgeon.errors import DataError
 
-from .cohort import Case, Cohort
+from .cohort import Case, Cohort, SampleMemory
 from .folders import Found, find_pairs
 from .listed import class_names, find_decathlon, find_nnunet_raw, read_dataset_json
 from .preparation import FILE_NAME, Preparation, read_preparation
@@ -29,6 +29,7 @@ def open_data(
     spatial_dims: int | None = None,
     slice_axis: int | None = None,
     check: bool = True,
+    memory: int = 2**30,
 ) -> Cohort:
     """Open a data folder.
 
@@ -45,6 +46,7 @@ def open_data(
         spatial_dims: of the network: 2 turns volumes into slices; None takes the data as they are.
         slice_axis: the axis that slices are cut along, in the order of the preparation's axes.
         check: read every case once, so that a bad file is found now.
+        memory: bytes of prepared samples that are kept in memory; what is beyond is read again each time.
 
     Raises:
         DataError: the folder is missing or holds no data, labels are missing or of unknown classes, a file
@@ -62,7 +64,8 @@ def open_data(
     names = names or ("background", "foreground")
     _check_classes(names, how, root)
     cases, dims = _cut_slices(cases, how, spatial_dims, slice_axis)
-    cohort = Cohort(root, found.format, cases, tuple(names), dims, 1, how)
+    kept = SampleMemory(memory) if len(names) <= 256 else None
+    cohort = Cohort(root, found.format, cases, tuple(names), dims, 1, how, kept)
     cohort = dataclasses.replace(cohort, channels=cohort.read(cases[0]).image.shape[0])
     if check:
         cohort.check()

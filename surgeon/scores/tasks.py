@@ -1,0 +1,202 @@
+"""What a network's output means: logits or probabilities, of which classes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from surgeon.data import Cohort
+from surgeon.errors import DataError
+from surgeon.parity import tensors_in
+
+_CLOSEST_TO_0 = 1e-6
+
+
+class Activation(Enum):
+    """What the network does to its last layer, and what is missing to a probability."""
+
+    LOGITS_SIGMOID = "logits, sigmoid outside"
+    LOGITS_SOFTMAX = "logits, softmax outside"
+    PROBABILITIES = "probabilities, sigmoid inside"
+    PROBABILITIES_SOFTMAX = "probabilities, softmax inside"
+
+    @property
+    def is_sigmoid(self) -> bool:
+        """Whether each channel stands alone."""
+        return self in (Activation.LOGITS_SIGMOID, Activation.PROBABILITIES)
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether the network gives probabilities."""
+        return self in (Activation.PROBABILITIES, Activation.PROBABILITIES_SOFTMAX)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """How to read, train and score a network's output.
+
+    A network with several outputs (deep supervision, auxiliary heads) is read by the largest; the smaller
+    ones of as many channels count in the loss with half the weight of the one before.
+
+    Attributes:
+        activation: what the output is.
+        classes: names, the background first.
+        channels: of the output; 1 stands for one foreground class.
+        spatial_dims: number of spatial axes.
+        outputs: number of outputs that count in the loss.
+    """
+
+    activation: Activation
+    classes: tuple[str, ...]
+    channels: int
+    spatial_dims: int
+    outputs: int = 1
+
+    def logits(self, output: Any) -> Tensor:
+        """Return the logits `(N, C, *spatial)` of the largest output."""
+        return self._to_logits(_maps(output, self.spatial_dims)[0])
+
+    def predict(self, output: Any, size: tuple[int, ...] | None = None) -> Tensor:
+        """Return the classes, int64 `(N, *spatial)`.
+
+        Args:
+            output: of the network.
+            size: spatial size that smaller outputs are interpolated to.
+        """
+        return self.classes_of(self.resized_logits(output, size))
+
+    def resized_logits(self, output: Any, size: tuple[int, ...] | None) -> Tensor:
+        """Return the logits `(N, C, *size)`, interpolated where the network gives smaller ones."""
+        return _resized(self.logits(output), size)
+
+    def classes_of(self, logits: Tensor) -> Tensor:
+        """Return the classes, int64 `(N, *spatial)`, of logits `(N, C, *spatial)`."""
+        if self.channels == 1:
+            return (logits[:, 0] > 0).long()
+        return logits.argmax(1)
+
+    def loss(self, output: Any, label: Tensor) -> Tensor:
+        """Return the sum of soft Dice and cross-entropy loss (MONAI), a scalar.
+
+        Args:
+            output: of the network.
+            label: int64 `(N, *spatial)`.
+        """
+        total, weights = label.new_zeros((), dtype=torch.float32), 0.0
+        for rank, tensor in enumerate(_heads(output, self.spatial_dims)):
+            logits, weight = self._to_logits(tensor), 0.5**rank
+            at = label[:, None]  # (N, 1, *spatial)
+            if rank == 0:
+                logits = _resized(logits, tuple(label.shape[1:]))
+            elif logits.shape[2:] != label.shape[1:]:
+                at = F.interpolate(at.float(), size=logits.shape[2:], mode="nearest-exact").long()
+            total = total + weight * _loss_function(self.activation.is_sigmoid, self.channels)(logits, at)
+            weights += weight
+        return total / weights
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        return {
+            "activation": self.activation.value,
+            "classes": list(self.classes),
+            "channels": self.channels,
+            "spatial_dims": self.spatial_dims,
+            "outputs": self.outputs,
+        }
+
+    def _to_logits(self, tensor: Tensor) -> Tensor:
+        if not self.activation.is_inside:
+            return tensor
+        if self.activation.is_sigmoid:
+            return torch.logit(tensor, eps=_CLOSEST_TO_0)
+        return tensor.clamp_min(_CLOSEST_TO_0).log()
+
+
+def find_task(output: Any, cohort: Cohort, activation: Activation | None = None) -> Task:
+    """Tell what an output means from its values, its channels and the classes of the data.
+
+    Args:
+        output: of the network in eval mode, on a real sample.
+        cohort: names the classes.
+        activation: what the output is; None tells it: values of a real sample that all lie between 0 and 1
+            are probabilities.
+
+    Raises:
+        DataError: the output has no map of the data's rank, or its channels do not match the classes.
+    """
+    maps = _maps(output, cohort.spatial_dims)
+    if not maps:
+        shapes = [tuple(tensor.shape) for tensor in tensors_in(output)]
+        raise DataError(
+            f"the network's output {shapes} holds no map of {cohort.spatial_dims} spatial axes",
+            where=str(cohort.path),
+            fix="use data of the network's rank",
+        )
+    channels, classes = maps[0].shape[1], len(cohort.classes)
+    if channels != classes and (channels, classes) != (1, 2):
+        raise DataError(
+            f"the network has {channels} output channels, the data {classes} classes"
+            f" ({', '.join(cohort.classes)})",
+            where=str(cohort.path),
+            fix="use labels with the classes the network was trained for, or name them with classes",
+        )
+    found = activation or _tell(maps[0])
+    return Task(
+        found, cohort.classes, channels, cohort.spatial_dims, len(_heads(output, cohort.spatial_dims))
+    )
+
+
+def _tell(tensor: Tensor) -> Activation:
+    bounded = bool(((tensor >= 0) & (tensor <= 1)).all())
+    if tensor.shape[1] == 1:
+        return Activation.PROBABILITIES if bounded else Activation.LOGITS_SIGMOID
+    if not bounded:
+        return Activation.LOGITS_SOFTMAX
+    total = tensor.float().sum(1)
+    is_softmax = torch.allclose(total, torch.ones_like(total), atol=1e-3)
+    return Activation.PROBABILITIES_SOFTMAX if is_softmax else Activation.PROBABILITIES
+
+
+def _maps(output: Any, dims: int) -> list[Tensor]:
+    """List the tensors `(N, C, *spatial)` of an output, the largest first."""
+    maps = [x for x in tensors_in(output) if x.ndim == dims + 2 and x.is_floating_point()]
+    return sorted(maps, key=lambda x: -x.shape[2:].numel())
+
+
+def _heads(output: Any, dims: int) -> list[Tensor]:
+    maps = _maps(output, dims)
+    return [x for x in maps if x.shape[1] == maps[0].shape[1]]
+
+
+def _resized(logits: Tensor, size: tuple[int, ...] | None) -> Tensor:
+    if size is None or tuple(logits.shape[2:]) == tuple(size):
+        return logits
+    mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(size)]
+    return F.interpolate(logits, size=tuple(size), mode=mode, align_corners=False)
+
+
+@functools.cache
+def _loss_function(sigmoid: bool, channels: int) -> Callable[[Tensor, Tensor], Tensor]:
+    from monai.losses import DiceCELoss, DiceLoss
+
+    # Dice over the whole batch: a patch without foreground alone would make it jump.
+    common = {"batch": True, "to_onehot_y": channels > 1}
+    if not sigmoid:
+        combined: Callable[[Tensor, Tensor], Tensor] = DiceCELoss(softmax=True, **common)
+        return combined
+    dice = DiceLoss(sigmoid=True, **common)
+
+    def dice_and_binary(logits: Tensor, label: Tensor) -> Tensor:
+        target = label if channels == 1 else F.one_hot(label[:, 0], channels).movedim(-1, 1)
+        binary = F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype))
+        total: Tensor = dice(logits, label) + binary
+        return total
+
+    return dice_and_binary
