@@ -139,7 +139,7 @@ def weights_figure(history: Sequence[Mapping[str, Any]], cell: str) -> Figure | 
                 axes.axis("off")
         names = list(rows[-1]["alphas"][cell][edges[0]])
         handles = [axes_line(name) for name in names]
-        figure.legend(handles, names, loc="outside lower center", ncols=min(9, len(names)))
+        figure.legend(handles, names, loc="outside upper center", ncols=min(9, len(names)))
         figure.supxlabel("epoch", color=MUTED, fontsize=8)
     return figure
 
@@ -166,7 +166,7 @@ def _edge_panel(axes: Axes, rows: Sequence[Mapping[str, Any]], cell: str, edge: 
     axes.tick_params(labelsize=7)
     axes.xaxis.get_major_locator().set_params(integer=True, nbins=3)
     axes.annotate(
-        best, (0.97, 0.93), xycoords="axes fraction", ha="right", va="top", fontsize=7, color=colour_of(best)
+        best, (0.04, 0.95), xycoords="axes fraction", ha="left", va="top", fontsize=7, color=colour_of(best)
     )
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_PITCH, _RADIUS, _RISE = 1.65, 0.3, 0.62
+_PITCH, _RADIUS, _RISE = 1.65, 0.3, 0.52
 _OUTPUT = "output"
 
 

@@ -97,12 +97,12 @@ def _latency(latency: Any) -> Html:
     verdict: object = ""
     if len(medians) == 2 and all(isinstance(value, int | float) and value > 0 for value in medians):
         ratio = medians[0] / medians[1]
-        words = (
-            f"{ratio:.2f} times as fast as"
-            if ratio >= 1
-            else f"slower than ({1 / ratio:.2f} times the time of)"
-        )
-        verdict = paragraph(f"At the median the export is {words} the network in PyTorch.", class_="small")
+        words = f"At the median the export is {ratio:.2f} times as fast as the network in PyTorch."
+        if ratio < 1:
+            words = (
+                f"At the median the export is slower than PyTorch: it takes {1 / ratio:.2f} times as long."
+            )
+        verdict = paragraph(words, class_="small")
     return join((tag("h3", "Latency"), table(("", "median", "99th percentile"), rows), verdict))
 
 
@@ -114,7 +114,7 @@ def _fusion(export: Mapping[str, Any]) -> Html:
     fusion = export.get("fusion")
     passes = fusion.get("passes") if isinstance(fusion, Mapping) else fusion
     if not passes:
-        return absent("No fusion pass changed anything.")
+        return absent("No fusion pass was run.")
     rows = [
         (
             str(one["name"]).replace("_", " "),

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 TRUTH, HOST, IMPLANTED = "#ffd23f", "#ff5a7a", "#35c8ff"
 _TITLES = (("image", None), ("host", HOST), ("implanted", IMPLANTED))
 
+_TITLE: dict[str, Any] = {
+    "color": "#ffffff",
+    "fontweight": "bold",
+    "bbox": {"boxstyle": "round,pad=0.3", "facecolor": "#11151fcc", "edgecolor": "none"},
+}
+
 
 def picture_figure(picture: Picture) -> Figure:
     """Draw a case three times: bare, with the host's outline, with the implanted network's.
@@ -31,10 +37,12 @@ def picture_figure(picture: Picture) -> Figure:
     tall = min(max(rows / columns, 0.35), 1.6)
     shown = _display(flat.image)
     with look():
-        figure, grid = new_figure(10, 10 / 3 * tall + 0.3, 1, 3)
+        figure, grid = new_figure(10, 10 / 3 * tall, 1, 3)
+        figure.set_facecolor("none")
+        figure.get_layout_engine().set(w_pad=0, h_pad=0, wspace=0.015)
         for axes, (title, colour) in zip(grid[0], _TITLES, strict=True):
             axes.imshow(shown, cmap="gray", interpolation="nearest", aspect="equal")
-            axes.set_title(title, loc="left", fontweight="bold")
+            axes.text(0.02, 0.98, title, transform=axes.transAxes, va="top", **_TITLE)
             axes.axis("off")
             if colour:
                 _outline(axes, flat.label, TRUTH)

@@ -25,11 +25,10 @@ def _scores(record: Record, drawn: Figures) -> Html:
     host, implanted = case_scores(record, "host"), case_scores(record, "implanted")
     changes = [implanted[name] - host[name] for name in host if name in implanted]
     better, worse = sum(change > 0 for change in changes), sum(change < 0 for change in changes)
-    most, least = number(max(changes), signed=True), number(min(*changes, 0.0), signed=True)
-    caption = (
-        f"Each line is a test case, worst for the host first: {better} of {len(changes)} gained, "
-        f"{worse} lost (largest gain {most}, largest loss {least})."
-    )
+    caption = f"Each line is a test case, worst for the host first. {better} of {len(changes)} gained"
+    caption += f", {worse} lost."
+    caption += f" Largest gain {number(max(changes))}." if better else ""
+    caption += f" Largest loss {number(-min(changes))}." if worse else ""
     return join((*parts, tag("h3", "Dice by case"), figure(drawn["dice_by_case"].html, caption)))
 
 
@@ -108,7 +107,8 @@ def _genotype(record: Record, drawn: Figures) -> Html:
         if not cell:
             parts.append(join((tag("h3", title), absent("No cell: this skip stays as it is."))))
             continue
-        caption = f"Works at {cell['width']:g} of the skip's channels." if "width" in cell else ""
+        caption = "Numbered circles are states; the output joins them."
+        caption += f" Inside, it has {cell['width']:g} of the skip's channels." if "width" in cell else ""
         graph = tag("figure", drawn[f"cell_{name}"].html, tag("figcaption", caption), class_="cell")
         parts += [tag("h3", title), graph]
     return join(parts)

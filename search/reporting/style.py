@@ -59,7 +59,7 @@ figure { margin: 16px 0 8px; }
 figure svg, figure img { width: 100%; height: auto; display: block; }
 figure.cell svg { max-width: 860px; }
 figcaption { color: var(--muted); font-size: 13px; margin-top: 6px; }
-.picture img { border-radius: 8px; background: #fff; }
+.picture img { border-radius: 8px; }
 .key { display: inline-flex; align-items: center; gap: 6px; margin-right: 18px; font-size: 13px;
   color: var(--muted); }
 .key i { width: 20px; height: 4px; border-radius: 2px; display: inline-block; }

@@ -17,11 +17,12 @@ def verdict_section(record: Record) -> Html:
     verdict = str(report["verdict"])
     scores = record.part("scores")
     host, implanted = (scores[name]["dice_mean"] for name in ("host", "implanted"))
+    tested = len(record.part("splits").get("test") or ())
     words = tag(
         "div",
         tag("span", _CHIPS.get(verdict, verdict), class_="chip"),
         tag("h2", headline(verdict, gain)),
-        paragraph(meaning(verdict, gain, len(record.part("splits").get("test") or ()))),
+        paragraph(meaning(verdict, gain, tested), caution(len(scores) > 2)),
         *(paragraph(note, class_="note") for note in report.get("notes") or ()),
     )
     p_value = gain.get("p_value")
@@ -47,7 +48,7 @@ def headline(verdict: str, gain: Mapping[str, Any]) -> str:
         return f"The implanted cells raise Dice by {size} on held-out subjects."
     if verdict == "worse":
         return f"The implanted cells lower Dice by {size} on held-out subjects: keep the host."
-    return "The implanted network is as good as its host; no gain is claimed."
+    return "No gain over the host is claimed."
 
 
 def meaning(verdict: str, gain: Mapping[str, Any], subjects: int) -> str:
@@ -66,10 +67,14 @@ def meaning(verdict: str, gain: Mapping[str, Any], subjects: int) -> str:
         text += " Read the gain with care."
     if isinstance(count, int) and 0 < count < 6:
         text += f" With {over} it is wide by nature and says little about others."
-    return (
-        text
-        + " It does not say that a simpler change would not do as well: compare with the baselines below."
-    )
+    return text
+
+
+def caution(has_baselines: bool) -> str:
+    """Say what the verdict leaves open."""
+    if has_baselines:
+        return " Whether a simpler change does as well is seen from the baselines below."
+    return " Whether a simpler change does as well was not tried: no baseline was run."
 
 
 def _interval(gain: Mapping[str, Any]) -> Html:

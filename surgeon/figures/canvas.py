@@ -141,5 +141,5 @@ def render(figure: Figure, format_name: str) -> bytes:
     # A date would make every file different.
     metadata = {"Date": None, "Creator": None} if format_name == "svg" else {"Software": None}
     with look():
-        figure.savefig(buffer, format=format_name, dpi=160, facecolor=PAPER, metadata=metadata)
+        figure.savefig(buffer, format=format_name, dpi=160, facecolor="auto", metadata=metadata)
     return buffer.getvalue()
