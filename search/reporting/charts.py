@@ -62,7 +62,7 @@ def cases_figure(host: Mapping[str, float], implanted: Mapping[str, float]) -> F
             colour = GREEN if gained else RED
             axes.plot([place, place], [host[name], implanted[name]], color=colour, linewidth=1.6, alpha=0.7)
         size = 5.5 if len(names) <= 60 else 3.5
-        marks = {"linestyle": "none", "markersize": size, "zorder": 3}
+        marks: dict[str, Any] = {"linestyle": "none", "markersize": size, "zorder": 3}
         before, after = [host[name] for name in names], [implanted[name] for name in names]
         axes.plot(before, marker="o", markerfacecolor=PAPER, markeredgecolor=MUTED, label="host", **marks)
         axes.plot(after, marker="o", color=BLUE, label="implanted", **marks)
@@ -95,7 +95,7 @@ def training_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
             _line(upper, rows, "validation_loss", "validation", ORANGE)
             _line(lower, rows, "validation_dice", "", BLUE)
             lower.set_xlabel("epoch")
-            lower.xaxis.get_major_locator().set_params(integer=True)
+            lower.xaxis.set_major_locator(_whole_epochs(8))
         grid[0, 0].set_ylabel("loss")
         grid[1, 0].set_ylabel("validation Dice")
         handles, _ = grid[0, -1].get_legend_handles_labels()
@@ -158,16 +158,26 @@ def _edge_panel(axes: Axes, rows: Sequence[Mapping[str, Any]], cell: str, edge: 
     for name in final:
         values = [(row["alphas"][cell].get(edge) or {}).get(name, math.nan) for row in rows]
         strong = name == best
-        line = {"color": colour_of(name), "linewidth": 2.2 if strong else 1.0, "alpha": 1 if strong else 0.65}
+        line: dict[str, Any] = {
+            "color": colour_of(name),
+            "linewidth": 2.2 if strong else 1.0,
+            "alpha": 1 if strong else 0.65,
+        }
         axes.plot(epochs, values, marker="o" if len(epochs) == 1 else "", zorder=3 if strong else 2, **line)
     beta = ((rows[-1].get("betas") or {}).get(cell) or {}).get(edge)
     share = f"  β {beta:.2f}" if isinstance(beta, int | float) else ""
     axes.set_title(f"{edge_words(edge)}{share}", loc="left", fontsize=7.5, color=INK)
     axes.tick_params(labelsize=7)
-    axes.xaxis.get_major_locator().set_params(integer=True, nbins=3)
+    axes.xaxis.set_major_locator(_whole_epochs(3))
     axes.annotate(
         best, (0.04, 0.95), xycoords="axes fraction", ha="left", va="top", fontsize=7, color=colour_of(best)
     )
+
+
+def _whole_epochs(ticks: int) -> Any:
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(nbins=ticks, integer=True)
 
 
 def edge_words(edge: str) -> str:

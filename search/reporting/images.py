@@ -39,7 +39,7 @@ def picture_figure(picture: Picture) -> Figure:
     with look():
         figure, grid = new_figure(10, 10 / 3 * tall, 1, 3)
         figure.set_facecolor("none")
-        figure.get_layout_engine().set(w_pad=0, h_pad=0, wspace=0.015)
+        figure.set_layout_engine("constrained", w_pad=0, h_pad=0, wspace=0.015)
         for axes, (title, colour) in zip(grid[0], _TITLES, strict=True):
             axes.imshow(shown, cmap="gray", interpolation="nearest", aspect="equal")
             axes.text(0.02, 0.98, title, transform=axes.transAxes, va="top", **_TITLE)
@@ -59,8 +59,12 @@ def flatten(picture: Picture) -> Picture:
     others = tuple(i for i in range(picture.label.ndim) if i != axis)
     foreground = (picture.label > 0).sum(axis=others)
     index = int(foreground.argmax()) if foreground.any() else picture.label.shape[axis] // 2
-    maps = [one.take(index, axis=axis) for one in (picture.label, picture.host, picture.implanted)]
-    return Picture(picture.case_id, picture.image.take(index, axis=axis + 1), *maps)
+    label, host, implanted = (
+        np.take(one, [index], axis=axis).squeeze(axis)
+        for one in (picture.label, picture.host, picture.implanted)
+    )
+    image = np.take(picture.image, [index], axis=axis + 1).squeeze(axis + 1)
+    return Picture(picture.case_id, image, label, host, implanted)
 
 
 def _display(image: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -181,9 +181,10 @@ def _pair(cost: Mapping[str, Any], key: str) -> tuple[float, float] | None:
         elif latency and key == "p99":
             return None
         found.append(value)
-    if not all(isinstance(value, int | float) for value in found):
-        return None
-    return found[0], found[1]
+    host, implanted = found
+    if isinstance(host, int | float) and isinstance(implanted, int | float):
+        return host, implanted
+    return None
 
 
 def _cost_cells(cost: Mapping[str, Any], key: str, write: Callable[[float], str]) -> tuple[str, str, str]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _WIDTH, _EDGE, _HEAD, _FOOT, _BLOCK, _GAP = 10.0, 0.35, 1.35, 0.55, 1.25, 0.34
 _BOTTLENECK = 0.5
+_ON_COLOUR = "#fffffe"  # white that stays white in a dark page, where PAPER does not
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +233,7 @@ def _pill(axes: Axes, x: float, y: float, words: str, colour: str, *, filled: bo
         words,
         fontsize=8 if filled else 7.5,
         fontweight="bold" if filled else "normal",
-        color="#ffffff" if filled else INK,
+        color=_ON_COLOUR if filled else INK,
         ha="center",
         va="center",
         bbox=box,

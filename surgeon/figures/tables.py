@@ -67,7 +67,8 @@ def skip_table(
     if not costs:
         table.add_column("implant", no_wrap=True)
     for link in plan.links:
-        last = [_cost_cell(values.get(link.id)) for _, values in costs] or [_YES if link.implantable else _NO]
+        last: list[str | Text] = [_cost_cell(values.get(link.id)) for _, values in costs]
+        last = last or [_YES if link.implantable else _NO]
         table.add_row(*_skip_cells(link), *last)
     reasons = [f"{link.id} takes no cell: {link.reason}" for link in plan.links if not link.implantable]
     table.caption = Text("\n".join(reasons), style="yellow") if reasons else None
