@@ -56,7 +56,7 @@ def meaning(verdict: str, gain: Mapping[str, Any], subjects: int) -> str:
     count = gain.get("subjects") or subjects
     over = f"{count} test subject{'s' if count != 1 else ''}" if count else "the test subjects"
     if count == 1:
-        return "There is one test subject alone, so nothing can be said about others and no interval means anything."
+        return "There is one test subject alone: the interval means nothing, and others may differ."
     low, high = gain["low"], gain["high"]
     if low > 0:
         place = "lies wholly above zero, so chance in the choice of subjects alone hardly explains the gain"

@@ -12,7 +12,7 @@ from .plan import AnatomyLike, Link, Plan, plan_of
 from .tables import KIND_STYLES
 
 _NARROWEST, _WIDEST = 36, 110
-_ROWS_A_LEVEL = 8  # a level with more skips than that says how many it leaves out
+_ROWS_A_LEVEL = 10  # a level with more skips than that says how many it leaves out
 _TRUNK = "bold"
 _ASCII = str.maketrans("│├┤╰╯╭╮─╌●▶▼▲×→…", "|++++++--o>v^x>~")
 
