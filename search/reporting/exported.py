@@ -19,12 +19,20 @@ def export_section(record: Record, _: object) -> Html:
     model = [
         ("target", sentence((export.get("target", ""), export.get("precision", "")))),
         ("opset", export.get("opset", "")),
+        ("runs on", export.get("provider", "")),
+        ("free sizes", export.get("free", "")),
         ("inputs", _tensors(export.get("inputs"))),
         ("outputs", _tensors(export.get("outputs"))),
         ("sha256", _hashes(export.get("sha256"))),
     ]
     return join(
-        (facts(model), _parity(export.get("parity")), _latency(export.get("latency")), _fusion(export))
+        (
+            facts(model),
+            _parity(export.get("parity")),
+            _left_out(export),
+            _latency(export.get("latency")),
+            _fusion(export),
+        )
     )
 
 
@@ -61,6 +69,19 @@ def _parity(parity: Any) -> Html:
     ]
     head = ("input", "shape", "largest difference", "relative", "same class")
     return join((tag("h3", "Parity with PyTorch"), table(head, rows)))
+
+
+def _left_out(export: Mapping[str, Any]) -> Html:
+    """List the inputs that could not be compared, and the sizes that the network does not leave free."""
+    rows = [
+        (one["what"], one["reason"], _shape(one.get("shape"))) for one in export.get("not_compared") or ()
+    ]
+    rows += [(f"not free: {one['free']}", one["reason"], "–") for one in export.get("not_free") or ()]
+    if not rows:
+        return join(())
+    return details(
+        "What was not compared, and why", table(("input", "reason", "shape"), rows, text_columns=2)
+    )
 
 
 def _shape(value: Any) -> str:

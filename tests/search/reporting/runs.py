@@ -223,7 +223,16 @@ def export():
                 "rejected": [{"node": "mul_3", "reason": "the factor is not a constant"}],
             },
         ],
-        "latency": {"host": {"p50": 41.2, "p99": 47.9}, "export": {"p50": 19.4, "p99": 22.0}},
+        "provider": "CPUExecutionProvider",
+        "free": "batch and sizes",
+        "not_free": [],
+        "not_compared": [{"what": "odd size", "shape": [1, 1, 255, 255], "reason": "the host refuses it"}],
+        "latency": {
+            "host": {"p50": 41.2, "p99": 47.9},
+            "export": {"p50": 19.4, "p99": 22.0},
+            "unit": "ms",
+            "remark": "",
+        },
         "sha256": "ab" * 32,
     }
 
