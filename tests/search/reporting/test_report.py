@@ -113,6 +113,7 @@ def test_figures_in_the_page_follow_the_theme_and_those_on_disk_do_not(tmp_path)
             {"dice_mean": 0.01, "low": 0.001, "high": 0.02, "subjects": 2},
             "With 2 test subjects it is wide",
         ),
+        ("improved", {"dice_mean": 0.1, "low": 0.1, "high": 0.1, "subjects": 1}, "one test subject alone"),
     ],
 )
 def test_the_verdict_claims_what_the_interval_allows(tmp_path, verdict, gain, expected):
