@@ -67,15 +67,10 @@ def read_checkpoint(path: str | Path, *, trust: bool = False) -> Checkpoint:
             weights.
     """
     file = Path(path)
-    if not file.is_file():
-        raise CheckpointError("no such checkpoint", where=str(file), fix="give an existing file")
-    if file.suffix == ".safetensors":
-        return Checkpoint(file, _read_safetensors(file), ())
-    _refuse_torchscript(file)
-    content = _read_pickle(file, trust)
+    content = read_content(file, trust=trust)
     if isinstance(content, nn.Module):
         return Checkpoint(file, dict(content.state_dict()), ("a whole pickled network",))
-    found = _find_weights(content)
+    found = find_weights(content)
     if found is None:
         raise CheckpointError(
             f"the checkpoint holds no weights, but {_describe(content)}",
@@ -84,6 +79,21 @@ def read_checkpoint(path: str | Path, *, trust: bool = False) -> Checkpoint:
         )
     nest, weights = found
     return Checkpoint(file, weights, (f"weights found under {nest!r}",) if nest else ())
+
+
+def read_content(path: str | Path, *, trust: bool = False) -> Any:
+    """Return all that a checkpoint holds; see `read_checkpoint`.
+
+    Raises:
+        CheckpointError: as `read_checkpoint`.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise CheckpointError("no such checkpoint", where=str(file), fix="give an existing file")
+    if file.suffix == ".safetensors":
+        return _read_safetensors(file)
+    _refuse_torchscript(file)
+    return _read_pickle(file, trust)
 
 
 def read_weights(path: str | Path, *, trust: bool = False) -> Weights:
@@ -218,7 +228,16 @@ def _numpy_scalars() -> list[Any]:
     return [scalar, old, np.dtype, *kinds]
 
 
-def _find_weights(content: Any, nest: str = "") -> tuple[str, Weights] | None:
+def find_weights(content: Any, nest: str = "") -> tuple[str, Weights] | None:
+    """Find the weights in the content of a checkpoint, however deep they lie.
+
+    Args:
+        content: what was read.
+        nest: where it lies.
+
+    Returns:
+        where the weights lie, as keys with dots between them, and the weights; None if there are none.
+    """
     if not isinstance(content, Mapping):
         return None
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
@@ -227,7 +246,7 @@ def _find_weights(content: Any, nest: str = "") -> tuple[str, Weights] | None:
     order = [name for name in _NESTS if name in content]
     order += [name for name in content if name not in order and "optim" not in str(name).lower()]
     for name in order:
-        found = _find_weights(content[name], f"{nest}.{name}" if nest else str(name))
+        found = find_weights(content[name], f"{nest}.{name}" if nest else str(name))
         if found is not None:
             return found
     return (nest, tensors) if tensors else None

@@ -92,9 +92,11 @@ def _grey(array: NDArray[Any]) -> NDArray[Any]:
     if array.dtype == np.uint8:
         # The integers of ITU-R 601 as Pillow has them, so that grey here is grey in other tools to the bit.
         r, g, b = array.astype(np.uint32)
-        return ((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16).astype(np.uint8)[None]
+        grey: NDArray[Any] = ((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16).astype(np.uint8)[None]
+        return grey
     weights = np.array([0.299, 0.587, 0.114]).reshape(3, *[1] * (array.ndim - 1))
-    return (array * weights).sum(0, keepdims=True).astype(array.dtype)
+    mixed: NDArray[Any] = (array * weights).sum(0, keepdims=True).astype(array.dtype)
+    return mixed
 
 
 def _scaled(x: Tensor, dtype: np.dtype[Any], scale: Scale) -> Tensor:

@@ -11,8 +11,11 @@ from torch import nn
 from surgeon.checkpoints import load_weights, read_checkpoint
 from surgeon.errors import HostError
 
+from .bundles import find_config, open_bundle
 from .factories import build_host
 from .host import Host
+from .nnunet import open_nnunet
+from .pretrained import open_pretrained
 from .programs import open_program
 
 FORMS = (
@@ -63,7 +66,7 @@ def open_host(
     spec = str(spec)
     place = Path(spec)
     if place.is_dir():
-        host = _open_folder(place)
+        host = _open_folder(place, arguments, trust)
     elif place.suffix == ".pt2":
         return _open_pt2(place, checkpoint, arguments)
     elif ":" in spec:
@@ -96,8 +99,22 @@ def _open_pt2(place: Path, checkpoint: str | Path | None, arguments: Mapping[str
     return Host(module, str(place), place.stem, example)
 
 
-def _open_folder(place: Path) -> Host:
-    raise HostError("a folder of this form is not supported yet", where=str(place), fix=f"give {FORMS}")
+def _open_folder(place: Path, arguments: Mapping[str, Any] | None, trust: bool) -> Host:
+    if (place / "plans.json").is_file():
+        return open_nnunet(place, arguments, trust=trust)
+    if arguments:
+        raise HostError(
+            "a folder describes its network and takes no arguments", where=str(place), fix="leave out --arg"
+        )
+    if find_config(place) is not None:
+        return open_bundle(place, trust=trust)
+    if (place / "config.json").is_file():
+        return open_pretrained(place, trust=trust)
+    raise HostError(
+        "the folder holds no host: no plans.json, configs/inference.json or config.json",
+        where=str(place),
+        fix=f"give {FORMS}",
+    )
 
 
 def _unknown(spec: str) -> HostError:
