@@ -1,0 +1,196 @@
+"""From a trace to an anatomy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from surgeon.parity import tensors_in
+from surgeon.tracing import Trace, image_shapes, run, trace
+
+from . import operations as ops
+from .anatomy import Anatomy, Kind, Layout, Merge, Refusal, Skip
+from .axes import Tag, channel_axis
+from .extensions import find_deepest, find_fusions, find_isotropic
+from .kinds import kinds_of
+from .reach import Reach
+from .rule import Findings, Link, apply_rule
+from .view import GraphView, MergeSite
+
+
+def inspect(host: nn.Module, inputs: Any, kwargs: dict[str, Any] | None = None) -> Anatomy:
+    """Find the skip connections of a network.
+
+    Args:
+        host: any network; it is left as it is.
+        inputs: one example tensor `(N, C, *spatial)`, or a tuple of positional inputs.
+        kwargs: keyword inputs.
+
+    Returns:
+        the skips, highest resolution first, with ids that do not change from run to run.
+
+    Raises:
+        InputError: the host fails on the example inputs.
+        TraceError: no graph of the host could be proved equal to it.
+
+    Example:
+        >>> import torch, monai, surgeon
+        >>> host = monai.networks.nets.BasicUNet(2, 1, 2, features=(8, 8, 16, 32, 64, 8))
+        >>> [skip.merge_module for skip in surgeon.inspect(host, torch.rand(1, 1, 64, 64)).skips]
+        ['upcat_1', 'upcat_2', 'upcat_3', 'upcat_4']
+    """
+    return locate(trace(host, inputs, kwargs))
+
+
+def locate(traced: Trace) -> Anatomy:
+    """Find the skip connections in a traced network."""
+    view = GraphView(traced)
+    findings = Findings()
+    apply_rule(view, findings)
+    if find_isotropic(view, findings):
+        apply_rule(view, findings)
+    if find_deepest(view, findings):
+        apply_rule(view, findings)
+    kinds = kinds_of(view, findings)
+    drafts = [_skip(view, link, kinds[link]) for link in findings.links]
+    drafts += [_fusion(view, *fused) for fused in find_fusions(view, findings)]
+    skips = _numbered(view, drafts)
+    parameters = sum(p.numel() for p in traced.graph_module.parameters())
+    outputs = tensors_in(run(traced.graph_module, traced.example))
+    return Anatomy(
+        host=traced.host_name,
+        skips=skips,
+        refusals=_refusals(view, findings, skips),
+        notes=_notes(view, skips, traced),
+        parameters=parameters,
+        input_shapes=tuple(image_shapes(traced.example)),
+        output_shapes=tuple(tuple(t.shape) for t in outputs),
+        trace=traced.summary,
+    )
+
+
+def _skip(view: GraphView, link: Link, kind: Kind) -> Skip:
+    reach = Reach(view, frozenset())
+    source = _last_alias(view, link.source, reach)
+    return _draft(view, link.merge, link.operand, link.place, link.decoder, source, kind)
+
+
+def _last_alias(view: GraphView, source: int, reach: Reach) -> int:
+    """Step over operations that only pass the tensor on, such as dropout in eval mode."""
+    del view, reach
+    return source
+
+
+def _fusion(view: GraphView, site: MergeSite, operand: int, place: int) -> Skip:
+    others = [o for o in site.operands if o != operand]
+    return _draft(view, site, operand, place, others[-1], operand, Kind.FUSION)
+
+
+def _draft(view: GraphView, site: MergeSite, operand: int, place: int, decoder: int, source: int, kind: Kind) -> Skip:
+    layout, reason = _layout(view, operand)
+    shape = view.shape(operand)
+    spatial = view.example_shape[2:]
+    at_merge = shape[2:] if layout is Layout.CHANNELS_FIRST else shape[1:-1]
+    stride = tuple(max(1, round(a / b)) for a, b in zip(spatial, at_merge, strict=True)) if len(at_merge) == len(spatial) else ()
+    return Skip(
+        id="",
+        kind=kind,
+        merge=site.merge,
+        merge_module=view.module(site.index),
+        source_module=_source_module(view, source, site.index),
+        source_shape=view.shape(source),
+        merge_shape=shape,
+        implantable=not reason,
+        reason=reason,
+        level=0,
+        stride=stride,
+        layout=layout,
+        decoder_shape=view.shape(decoder),
+        merge_node=view.nodes[site.index].name,
+        operand_node=view.nodes[operand].name,
+        operand_index=place,
+        decoder_node=view.nodes[decoder].name,
+        source_node=view.nodes[source].name,
+    )
+
+
+def _layout(view: GraphView, operand: int) -> tuple[Layout, str]:
+    node, shape = view.nodes[operand], view.shape(operand)
+    dtype = node.meta.get("dtype")
+    reason = "" if dtype is None or dtype.is_floating_point else f"the tensor is {dtype}, not floating point"
+    axes = view.axes.get(node)
+    channel = channel_axis(axes) if axes is not None else None
+    if channel is None:
+        tags = {f.tag for f in axes[1]} if axes is not None and len(axes) > 1 else set()
+        if axes is None or tags - {Tag.CHANNEL}:
+            return Layout.CHANNELS_FIRST, reason or "which axis holds the channels could not be followed"
+        return Layout.CHANNELS_FIRST, reason
+    if channel == 1:
+        return Layout.CHANNELS_FIRST, reason
+    if channel == len(shape) - 1:
+        return (Layout.TOKENS if len(shape) == 3 else Layout.CHANNELS_LAST), reason
+    return Layout.CHANNELS_FIRST, reason or f"the channels are on axis {channel}"
+
+
+def _source_module(view: GraphView, source: int, merge: int) -> str:
+    """Name the largest module that the tensor leaves: none of its users runs inside it."""
+    parts = view.module(source).split(".")
+    users = [view.module(user) for user in (*view.users[source], merge) if user != source]
+    best = ".".join(parts)
+    for length in range(len(parts), 0, -1):
+        name = ".".join(parts[:length])
+        if any(user == name or user.startswith(name + ".") for user in users):
+            break
+        best = name
+    return best
+
+
+def _numbered(view: GraphView, drafts: list[Skip]) -> tuple[Skip, ...]:
+    from dataclasses import replace
+
+    order = {node.name: i for i, node in enumerate(view.nodes)}
+
+    def key(skip: Skip) -> tuple[int, ...]:
+        return (-view.resolution[order[skip.operand_node]], order[skip.merge_node], skip.operand_index, order[skip.source_node])
+
+    levels: list[int] = []
+    numbered = []
+    for i, skip in enumerate(sorted(drafts, key=key)):
+        resolution = view.resolution[order[skip.operand_node]]
+        if resolution not in levels:
+            levels.append(resolution)
+        numbered.append(replace(skip, id=f"s{i}", level=levels.index(resolution)))
+    return tuple(numbered)
+
+
+def _refusals(view: GraphView, findings: Findings, skips: tuple[Skip, ...]) -> tuple[Refusal, ...]:
+    used = {skip.merge_node for skip in skips}
+    return tuple(
+        Refusal(view.nodes[site.index].name, site.merge, view.module(site.index), view.shape(site.index), reason)
+        for site in view.merges
+        if view.nodes[site.index].name not in used
+        for reason in [_reason(view, findings, site)]
+    )
+
+
+def _reason(view: GraphView, findings: Findings, site: MergeSite) -> str:
+    if site.index in findings.consumed:
+        return "it only gathers the operand of another merge"
+    return findings.reasons.get(site.index, "it joins pieces of one tensor")
+
+
+def _notes(view: GraphView, skips: tuple[Skip, ...], traced: Trace) -> tuple[str, ...]:
+    notes = []
+    if not skips:
+        cats = sum(site.merge is Merge.CAT for site in view.merges)
+        resizes = sum(ops.is_any(name, (*ops.RESIZES, "convtranspose")) for name in view.names)
+        notes.append(
+            f"no skip connection: {cats} concatenations and {len(view.merges) - cats} additions of feature maps, "
+            f"{resizes} upsampling operations, none of them joins an encoder with a decoder"
+        )
+    if not traced.summary.free_sizes:
+        notes.append("the graph is fixed to the example's spatial size")
+    if not traced.summary.free_batch:
+        notes.append("the graph is fixed to the example's batch size")
+    return tuple(notes)

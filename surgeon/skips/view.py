@@ -1,0 +1,212 @@
+"""A graph as the rules see it: data nodes in order, their resolution, and which edges count."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import fx
+
+from surgeon.tracing import Trace, image_shapes
+
+from . import operations as ops
+from .anatomy import Merge
+from .axes import Axes, Tag, channel_axis
+from .operations import carries_weights, is_any, operation
+from .tagging import infer_axes
+
+# Two tensors are of about the same resolution when neither has less than this share of the other's
+# positions: a halved 1-D signal has 0.5, a border lost to an unpadded convolution much more.
+ABOUT = 0.55
+
+Edge = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class MergeSite:
+    """A node where several tensors of the network meet."""
+
+    index: int
+    merge: Merge
+    operands: tuple[int, ...]
+    places: tuple[int, ...]
+
+
+class GraphView:
+    """The data flow of a trace.
+
+    Nodes are numbered in the order of execution; sets of nodes are bit sets in integers, so that the
+    ancestors of every node come from one pass over the graph.
+    """
+
+    def __init__(self, trace: Trace) -> None:
+        module = trace.graph_module
+        self.nodes: list[fx.Node] = list(module.graph.nodes)
+        self.index = {node: i for i, node in enumerate(self.nodes)}
+        self.names = [operation(node, module) if node.op.startswith("call") else node.op for node in self.nodes]
+        self.weights = [node.op.startswith("call") and carries_weights(node, module) for node in self.nodes]
+        self.example_shape = image_shapes(trace.example)[0]
+        self.axes: dict[fx.Node, Axes] = infer_axes(
+            module, dict(zip(self.nodes, self.names, strict=True)), len(self.example_shape)
+        )
+        self._data = self._data_nodes()
+        self.resolution = self._resolutions()
+        self.sources = self._flow()
+        self.users = self._users()
+        self.output_reach = self._reaches_output()
+
+    def _data_nodes(self) -> list[bool]:
+        """Tell which nodes depend on an input that holds an image."""
+        data = [False] * len(self.nodes)
+        for i, node in enumerate(self.nodes):
+            shape = node.meta.get("shape")
+            if node.op == "placeholder":
+                data[i] = isinstance(shape, tuple) and len(shape) == len(self.example_shape)
+            elif shape is not None:
+                data[i] = any(data[self.index[source]] for source in node.all_input_nodes)
+        return data
+
+    def _resolutions(self) -> list[int]:
+        resolution = [1] * len(self.nodes)
+        for i, node in enumerate(self.nodes):
+            if not self._data[i]:
+                continue
+            before = max((resolution[self.index[s]] for s in node.all_input_nodes if self._data[self.index[s]]), default=1)
+            axes = self.axes.get(node)
+            if axes is None:
+                resolution[i] = before
+                continue
+            space = [f.size for one in axes for f in one if f.tag is Tag.SPACE]
+            resolution[i] = math.prod(space)
+        return resolution
+
+    def _flow(self) -> list[list[int]]:
+        """List each node's data inputs without the edges that carry a summary instead of a picture."""
+        sources: list[list[int]] = []
+        for i, node in enumerate(self.nodes):
+            if not self._data[i] and node.op != "output":
+                sources.append([])
+                continue
+            inputs = [self.index[s] for s in node.all_input_nodes if self._data[self.index[s]]]
+            if self._summarises(i, inputs):
+                inputs = []
+            sources.append(self._without_gates(i, inputs))
+        return sources
+
+    def _summarises(self, i: int, inputs: list[int]) -> bool:
+        """Tell whether a node pools all positions to a few, or reads one token out."""
+        name = self.names[i]
+        if not inputs or self.resolution[i] >= ABOUT * self.resolution[inputs[0]]:
+            return False
+        if is_any(name, ops.ADAPTIVE_POOLS) or name in ops.REDUCTIONS:
+            return True
+        return self.resolution[i] == 1 and name in ("select", "slice", "getitem", "indexselect", "narrow")
+
+    def _without_gates(self, i: int, inputs: list[int]) -> list[int]:
+        if self.names[i] not in ops.PRODUCTS or len(inputs) < 2:
+            return inputs
+        kept = [source for source in inputs if not self._is_gate(source)]
+        return kept or inputs[:1]
+
+    def _is_gate(self, i: int) -> bool:
+        for _ in range(12):
+            name = self.names[i]
+            if name in ops.SIGMOIDS:
+                return True
+            inputs = [self.index[s] for s in self.nodes[i].all_input_nodes if self._data[self.index[s]]]
+            if len(inputs) != 1 or not (is_any(name, ops.CARRIERS) or name in ("add", "mul", "rsub", "sub")):
+                return False
+            i = inputs[0]
+        return False
+
+    def _users(self) -> list[list[int]]:
+        users: list[list[int]] = [[] for _ in self.nodes]
+        for i, inputs in enumerate(self.sources):
+            for source in inputs:
+                users[source].append(i)
+        return users
+
+    def _reaches_output(self) -> int:
+        reach = 0
+        for i in range(len(self.nodes) - 1, -1, -1):
+            if self.nodes[i].op == "output" or any(reach >> user & 1 for user in self.users[i]):
+                reach |= 1 << i
+        return reach
+
+    def shape(self, i: int) -> tuple[int, ...]:
+        """Return the shape of a node's tensor at the example's size."""
+        shape = self.nodes[i].meta.get("shape")
+        return shape if isinstance(shape, tuple) else ()
+
+    def module(self, i: int) -> str:
+        """Return the qualified name of the module in whose forward a node runs."""
+        return str(self.nodes[i].meta.get("module", ""))
+
+    def site(self, i: int) -> str:
+        """Return the file and line that made a node, with the class in whose forward it stands."""
+        site = self.nodes[i].meta.get("site", "")
+        return f"{site}|{self.nodes[i].meta.get('module_type', '')}" if site else ""
+
+    def same_resolution(self, i: int, j: int) -> bool:
+        """Tell whether two nodes have about the same resolution."""
+        a, b = self.resolution[i], self.resolution[j]
+        return min(a, b) >= ABOUT * max(a, b)
+
+    @cached_property
+    def merges(self) -> tuple[MergeSite, ...]:
+        """All merges in the order of execution."""
+        return tuple(site for i in range(len(self.nodes)) if (site := self._merge(i)) is not None)
+
+    def _merge(self, i: int) -> MergeSite | None:
+        node, name = self.nodes[i], self.names[i]
+        if not self._data[i] or len(self.shape(i)) < 3:
+            return None
+        if name in (*ops.CONCATENATIONS, "stack"):
+            return self._concatenation(i)
+        if name in ops.ADDITIONS and len(node.args) >= 2:
+            pair = [a for a in node.args[:2] if isinstance(a, fx.Node)]
+            indices = tuple(self.index[a] for a in pair)
+            if len(indices) == 2 and all(self._data[j] for j in indices) and len({self.shape(j) for j in indices}) == 1:
+                return MergeSite(i, Merge.ADD, indices, (0, 1))
+        return None
+
+    def _concatenation(self, i: int) -> MergeSite | None:
+        node = self.nodes[i]
+        tensors = node.args[0] if node.args else node.kwargs.get("tensors")
+        if not isinstance(tensors, tuple | list):
+            return None
+        if self.names[i] != "stack" and not self._along_channels(i):
+            return None
+        places = tuple(k for k, t in enumerate(tensors) if isinstance(t, fx.Node) and self._data[self.index[t]])
+        operands = tuple(self.index[tensors[k]] for k in places)  # type: ignore[index]
+        if len(operands) < 2:
+            return None
+        return MergeSite(i, Merge.CAT, operands, places)
+
+    def _along_channels(self, i: int) -> bool:
+        node = self.nodes[i]
+        dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", node.kwargs.get("axis", 0))
+        if not isinstance(dim, int):
+            return False
+        dim %= len(self.shape(i))
+        axes = self.axes.get(node)
+        channel = channel_axis(axes) if axes is not None else 1
+        return dim == (1 if channel is None else channel)
+
+
+def bits(indices: Iterable[int]) -> int:
+    """Return a bit set of indices."""
+    result = 0
+    for index in indices:
+        result |= 1 << index
+    return result
+
+
+def members(found: int) -> Iterator[int]:
+    """Yield the indices in a bit set, ascending."""
+    while found:
+        low = found & -found
+        yield low.bit_length() - 1
+        found ^= low
