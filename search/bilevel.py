@@ -51,7 +51,7 @@ class Supply:
 
 
 class SearchPhase:
-    """Search cells in a frozen host: an architecture step on a validation batch, a weight step on a training batch.
+    """Search cells in a frozen host: architecture steps on validation batches, weight steps on training ones.
 
     Alpha and beta stay where they are for the first share of the epochs (`architecture_start`): operations
     without weights would win before the others have learnt.

@@ -20,7 +20,7 @@ class Config(BaseModel):
     Attributes:
         skips: `all` for every implantable skip that is no fusion, or skip ids.
         genotype: one genotype for all skips (`shared`) or one for each (`per-skip`).
-        inputs: what a cell is given: the skip (`encoder`), or the skip and the decoder tensor it meets (`both`).
+        inputs: what a cell is given: the skip (`encoder`), or also the decoder tensor it meets (`both`).
         merge: `residual` (skip + gamma * cell, gamma 0 at birth) or `replace`.
         states: states in a cell.
         partial: K; one channel in K is operated on while searching.
@@ -129,7 +129,7 @@ class Config(BaseModel):
         return self.model_dump(mode="json")
 
     def differences(self, other: dict[str, Any]) -> tuple[str, ...]:
-        """Name the settings in which a recorded configuration differs, apart from those that change no result."""
+        """Name the settings in which a recorded configuration differs and that change a result."""
         mine = self.to_dict()
         return tuple(
             name

@@ -21,7 +21,7 @@ def count_parameters(network: nn.Module) -> int:
 
 @torch.no_grad()
 def count_flops(network: nn.Module, inputs: tuple[Tensor, ...]) -> int:
-    """Count the floating-point operations of a forward pass, as torch counts them (convolutions, products)."""
+    """Count the floating-point operations of a forward pass as torch does: convolutions, products."""
     with FlopCounterMode(display=False) as counter:
         network(*inputs)
     return int(counter.get_total_flops())

@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
+from surgeon.splicing import SplicedNetwork
 from torch import Tensor, nn
 
 from surgeon.data import Cohort
-from surgeon.errors import GateError, InputError, WorseError
+from surgeon.errors import InputError, WorseError
 from surgeon.skips import Anatomy
-from surgeon.splicing import SplicedNetwork
 
-from .assembly import Table, build_adapters, build_architectures, build_derived_cells, build_search_cells
-from .bilevel import SearchPhase, Supply
+from .assembly import Table, build_derived_cells
 from .config import Config
 from .genotype import Genotype
-from .implants import Binding, describe_inputs, place_of, save_implant
 from .interrupts import stop_requests
-from .loop import Loop, Position, ProgressCallback
+from .loop import Loop, ProgressCallback
 from .operations import OPERATIONS
-from .outcome import Outcome, Verdict, compare_networks, versions, write_samples
-from .planning import Plan, plan_operation
-from .randomness import seeded
-from .retraining import TrainingPhase
+from .outcome import Outcome, Verdict, compare_networks
+from .planning import plan_operation
+from .publishing import Findings, describe, publish
 from .runs import RunFolder, open_run
-from .selection import select_all
+from .stages import search_cells, train_baselines, train_implants
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,21 +44,6 @@ class ImplantResult:
     genotype: Genotype
     report: dict[str, Any]
     run: Path | None
-
-
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """A network whose implants were trained.
-
-    Attributes:
-        network: at the state that was best on the validation cases.
-        position: how long it took.
-        facts: best epoch and validation Dice, before and after.
-    """
-
-    network: SplicedNetwork
-    position: Position
-    facts: dict[str, float]
 
 
 def implant(
@@ -116,137 +96,14 @@ def implant(
         genotype, search = search_cells(plan, supply, loop)
         cells = build_derived_cells(plan.specs, genotype, plan.config.seed, plan.table)
         trained = train_implants("retrain", plan, supply, loop, cells)
-        baselines = _train_baselines(plan, supply, loop)
+        baselines = train_baselines(plan, supply, loop)
     outcome = compare_networks(plan, trained.network, {name: one.network for name, one in baselines.items()})
-    report = _report(plan, genotype, search, trained, outcome)
+    findings = Findings(plan, genotype, search, trained, outcome)
+    report = describe(findings)
     if folder is not None:
-        _write(folder, plan, genotype, trained.network, outcome, report)
+        publish(folder, findings, report)
     _refuse_worse(plan.config, outcome, folder)
     return ImplantResult(trained.network, plan.anatomy, genotype, report, folder.path if folder else None)
-
-
-def search_cells(plan: Plan, supply: Supply, loop: Loop) -> tuple[Genotype, Position]:
-    """Search the cells of a host.
-
-    Raises:
-        Stopped: the user stopped it.
-        GateError: the loss is no number, or the host changed.
-    """
-    config = plan.config
-    architectures = build_architectures(plan.specs, config)
-    cells = build_search_cells(plan.specs, architectures, config, plan.table)
-    network = plan.splice(cells)
-    before = _host_state(network)
-    with seeded(config.seed, "search"):
-        position = loop.run(SearchPhase(network, cells, architectures, supply, config))
-    _check_untouched(before, network)
-    scope, merge, given = config.genotype, config.merge, config.inputs
-    return select_all(plan.specs, architectures, scope=scope, merge=merge, inputs=given), position
-
-
-def train_implants(
-    name: str, plan: Plan, supply: Supply, loop: Loop, implants: Mapping[str, nn.Module]
-) -> Trained:
-    """Train modules on the skips of the frozen host, and keep the state best on the validation cases.
-
-    Raises:
-        Stopped: the user stopped it.
-        GateError: the loss is no number, or the host changed.
-    """
-    network = plan.splice(implants)
-    before = _host_state(network)
-    phase = TrainingPhase(name, network, network.implants, supply, plan.config)
-    with seeded(plan.config.seed, name):
-        position = loop.run(phase)
-    phase.finish()
-    _check_untouched(before, network)
-    return Trained(network, position, phase.facts())
-
-
-def _train_baselines(plan: Plan, supply: Supply, loop: Loop) -> dict[str, Trained]:
-    builders = {"adapter": build_adapters}
-    return {
-        name: train_implants(name, plan, supply, loop, builders[name](plan.specs))
-        for name in plan.config.baselines
-    }
-
-
-def _host_state(network: SplicedNetwork) -> dict[str, Tensor]:
-    state = network.state_dict()
-    return {name: value.clone() for name, value in state.items() if not name.startswith("implants.")}
-
-
-def _check_untouched(before: Mapping[str, Tensor], network: SplicedNetwork) -> None:
-    after = network.state_dict()
-    changed = [name for name, value in before.items() if not torch.equal(value, after[name])]
-    if changed:
-        raise GateError(
-            f"the frozen host changed: {', '.join(changed[:3])}",
-            where=f"{len(changed)} tensors",
-            fix="the host writes to its own state in eval mode; make it stop, or it cannot be implanted",
-        )
-
-
-def _report(
-    plan: Plan, genotype: Genotype, search: Position, trained: Trained, outcome: Outcome
-) -> dict[str, Any]:
-    config, loaded = plan.config, plan.config.host_spec or {}
-    report = {
-        "host": {
-            "name": plan.anatomy.host,
-            "spec": loaded.get("spec", ""),
-            "checkpoint": loaded.get("checkpoint"),
-            "fingerprint": plan.fingerprint,
-            "parameters": plan.anatomy.parameters,
-        },
-        "data": plan.cohort.to_dict(),
-        "splits": plan.splits.to_dict(),
-        "search": {
-            "seconds": search.seconds,
-            "epochs": search.epoch,
-            "stopped_because": "all epochs were done",
-            "retrain_seconds": trained.position.seconds,
-            "retrain_epochs": trained.position.epoch,
-            **trained.facts,
-        },
-        "scores": {name: scores.to_dict() for name, scores in outcome.scores.items()},
-        "gain": dict(outcome.gain),
-        "cost": dict(outcome.cost),
-        "verdict": outcome.verdict.value,
-        "seed": config.seed,
-        "versions": versions(),
-        "anatomy": plan.anatomy.to_dict(),
-        "genotype": genotype.to_dict(),
-        "config": config.to_dict(),
-        "task": plan.task.to_dict(),
-    }
-    return {key: _plain(value) for key, value in report.items()}
-
-
-def _write(
-    folder: RunFolder,
-    plan: Plan,
-    genotype: Genotype,
-    network: SplicedNetwork,
-    outcome: Outcome,
-    report: dict[str, Any],
-) -> None:
-    from .reporting import write_report
-
-    binding = Binding(
-        fingerprint=plan.fingerprint,
-        genotype=genotype,
-        specs=plan.specs,
-        places={skip_id: place_of(plan.anatomy[skip_id]) for skip_id in plan.specs},
-        inputs=describe_inputs(plan.inputs),
-    )
-    save_implant(folder.path / "implant.safetensors", network.implants, binding)
-    folder.write_json("genotype.json", genotype.to_dict())
-    folder.write_json("host.json", plan.config.host_spec or {})
-    write_samples(folder.path / "samples.npz", plan, network, outcome)
-    # Last: a folder with a report.json is a finished run.
-    folder.write_json("report.json", report)
-    write_report(folder.path)
 
 
 def _refuse_worse(config: Config, outcome: Outcome, folder: RunFolder | None) -> None:
@@ -259,12 +116,3 @@ def _refuse_worse(config: Config, outcome: Outcome, folder: RunFolder | None) ->
         where=str(folder.path) if folder else "the test subjects",
         fix="keep the host; allow_worse (--allow-worse) accepts the implant all the same",
     )
-
-
-def _plain(value: Any) -> Any:
-    """Turn what JSON cannot say (numbers that are none) into None."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from surgeon.splicing import SplicedNetwork, splice
 from torch import Tensor, nn
 
 from surgeon.checkpoints import fingerprint
 from surgeon.errors import RunError
 from surgeon.files import whole_file
 from surgeon.skips import Skip
-from surgeon.splicing import SplicedNetwork, splice
 
 from .assembly import Table, build_derived_cells
 from .cells import CellSpec
@@ -126,7 +126,8 @@ def load_implant(
     found = fingerprint(host)
     if found != binding.fingerprint:
         raise RunError(
-            f"the implant was made for another host: fingerprint {binding.fingerprint[:12]}, this one is {found[:12]}",
+            f"the implant was made for another host: fingerprint {binding.fingerprint[:12]},"
+            f" this one has {found[:12]}",
             where=str(file),
             fix="load the host with the checkpoint that was implanted",
         )

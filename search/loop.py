@@ -138,7 +138,7 @@ class Loop:
             raise GateError(
                 f"the training loss is {loss}",
                 where=f"{phase.name}, epoch {position.epoch + 1}, step {position.step + 1}",
-                fix="use lower learning rates (weight_rate, retrain_rate), or look at the intensities of the images",
+                fix="lower weight_rate or retrain_rate, or look at the intensities of the images",
             )
         position.step += 1
         position.loss_sum += loss
@@ -182,7 +182,8 @@ class Loop:
         return Position(**state["position"])
 
     def _stopped(self, phase: Phase, position: Position) -> Stopped:
-        where = f"{phase.name}, epoch {position.epoch + 1} of {phase.epochs}, step {position.step} of {phase.steps}"
+        epoch = f"epoch {position.epoch + 1} of {phase.epochs}"
+        where = f"{phase.name}, {epoch}, step {position.step} of {phase.steps}"
         if self.folder is None:
             return Stopped(
                 "stopped by the user; nothing was kept",

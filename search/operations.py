@@ -93,7 +93,7 @@ def identity(channels: int, spatial_dims: int, affine: bool) -> nn.Module:
 
 
 def pool(kind: str) -> OperationFactory:
-    """Make the factory of a 3-wide `max` or `average` pool; in a search cell an affine-free BatchNorm follows."""
+    """Make the factory of a 3-wide `max` or `average` pool; while searching a BatchNorm follows."""
 
     def build(channels: int, spatial_dims: int, affine: bool) -> nn.Module:
         chosen: nn.Module
@@ -110,7 +110,7 @@ def separable(kernel: int) -> GroupedFactory:
     """Make the factory of the twice-applied separable convolution of that kernel size."""
 
     def build(channels: int, spatial_dims: int, affine: bool, copies: int = 1) -> nn.Module:
-        halves = (_depthwise(channels, spatial_dims, affine, copies, kernel, 1) for _ in range(2))
+        halves = (_depthwise((channels, spatial_dims, copies), kernel, 1, affine=affine) for _ in range(2))
         return nn.Sequential(*(layer for half in halves for layer in half))
 
     return build
@@ -120,7 +120,7 @@ def dilated(kernel: int) -> GroupedFactory:
     """Make the factory of the separable convolution of that kernel size with dilation 2."""
 
     def build(channels: int, spatial_dims: int, affine: bool, copies: int = 1) -> nn.Module:
-        return nn.Sequential(*_depthwise(channels, spatial_dims, affine, copies, kernel, 2))
+        return nn.Sequential(*_depthwise((channels, spatial_dims, copies), kernel, 2, affine=affine))
 
     return build
 
@@ -133,8 +133,9 @@ def pointwise(channels: int, spatial_dims: int, affine: bool, copies: int = 1) -
 
 
 def _depthwise(
-    channels: int, spatial_dims: int, affine: bool, copies: int, kernel: int, dilation: int
+    size: tuple[int, int, int], kernel: int, dilation: int, *, affine: bool
 ) -> tuple[nn.Module, ...]:
+    channels, spatial_dims, copies = size
     convolution = CONVOLUTIONS[spatial_dims - 1]
     total = copies * channels
     padding = dilation * (kernel - 1) // 2

@@ -17,7 +17,7 @@ from torch import nn
 import surgeon
 from surgeon.data import Case
 from surgeon.files import whole_file
-from surgeon.scores import Scores, bootstrap_gain, evaluate
+from surgeon.scores import Scores, bootstrap_gain, evaluate, predict
 
 from .costs import compare_costs
 from .planning import Plan
@@ -102,7 +102,8 @@ def write_samples(path: Path, plan: Plan, implanted: nn.Module, outcome: Outcome
         outcome: the scores, by which the images are chosen.
     """
     host, gained = (outcome.scores[name].to_dict()["per_case"] for name in ("host", "implanted"))
-    dice = {case: (_mean(host[case]["dice"]), _mean(gained[case]["dice"])) for case in gained}
+    volumes = {case: (_mean(host[case]["dice"]), _mean(gained[case]["dice"])) for case in gained}
+    dice = {case.id: volumes[case.volume] for case in plan.test.cases}
     cases = _spread(plan.test.cases, dice, plan.config.samples)
     arrays: dict[str, Any] = {
         "version": np.int64(1),
@@ -117,11 +118,10 @@ def write_samples(path: Path, plan: Plan, implanted: nn.Module, outcome: Outcome
         np.savez_compressed(file, **arrays)
 
 
-@torch.no_grad()
 def _pictures(plan: Plan, case: Case, implanted: nn.Module) -> dict[str, Any]:
     sample = plan.cohort.read(case)
     x = sample.image[None].to(plan.device)
-    host, ours = (plan.task.predict(network(x))[0].cpu() for network in (plan.host, implanted))
+    host, ours = (predict(network, x, plan.task)[0].cpu() for network in (plan.host, implanted))
     label = sample.label if sample.label is not None else torch.zeros_like(host)
     numbers = {"label": label, "host": host, "implanted": ours}
     return {
@@ -132,8 +132,7 @@ def _pictures(plan: Plan, case: Case, implanted: nn.Module) -> dict[str, Any]:
 
 def _spread(cases: Sequence[Case], dice: Mapping[str, tuple[float, float]], count: int) -> list[Case]:
     """Choose cases evenly spaced from the largest gain to the largest loss."""
-    known = [case for case in cases if case.id in dice]
-    ranked = sorted(known, key=lambda case: (dice[case.id][0] - dice[case.id][1], case.id))
+    ranked = sorted(cases, key=lambda case: (dice[case.id][0] - dice[case.id][1], case.id))
     if count >= len(ranked):
         return ranked
     places = np.linspace(0, len(ranked) - 1, count).round().astype(int) if count else ()

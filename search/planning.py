@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from surgeon.splicing import SplicedNetwork, splice
 from torch import Tensor, nn
 
 from surgeon.checkpoints import fingerprint
@@ -15,7 +16,6 @@ from surgeon.data import Batches, Cohort, Splits, open_data, split_subjects
 from surgeon.errors import DataError, InputError
 from surgeon.scores import Task, find_task
 from surgeon.skips import Anatomy, inspect
-from surgeon.splicing import SplicedNetwork, splice
 
 from .assembly import Table, choose_skips, specify_cells
 from .bilevel import Supply
@@ -109,8 +109,9 @@ def plan_operation(
     cohort = data if isinstance(data, Cohort) else open_data(data)
     device = find_device(config.device)
     splits = split_subjects(cohort, config.seed, config.fractions)
-    example = _example(inputs, cohort.select(splits.train), config)
-    task = _find_task(host, example, cohort)
+    image = draw_batches(cohort.select(splits.train), config, "training").batch(0, 0).image[:1]
+    task = _find_task(host, image, cohort)
+    example = (image,) if inputs is None else _example(inputs)
     anatomy = inspect(host, example)
     specs = specify_cells(choose_skips(anatomy, config), config, table)
     return Plan(
@@ -156,11 +157,7 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-def _example(
-    inputs: Tensor | tuple[Tensor, ...] | None, cohort: Cohort, config: Config
-) -> tuple[Tensor, ...]:
-    if inputs is None:
-        return (draw_batches(cohort, config, "training").batch(0, 0).image[:1],)
+def _example(inputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     example = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
     if len(example) != 1:
         raise InputError(
@@ -171,17 +168,17 @@ def _example(
     return example
 
 
-def _find_task(host: nn.Module, example: tuple[Tensor, ...], cohort: Cohort) -> Task:
-    """Run the host once, as it is going to be run, and match its output with the classes."""
+def _find_task(host: nn.Module, image: Tensor, cohort: Cohort) -> Task:
+    """Run the host on a training image `(1, C, *spatial)` and match its output with the classes."""
     probe = copy.deepcopy(host).eval()
     try:
         with torch.no_grad():
-            output = probe(*example)
+            output = probe(image)
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataError(
             f"the host cannot take the images: {first}",
-            where=f"input of shape {tuple(example[0].shape)}",
+            where=f"input of shape {tuple(image.shape)}",
             fix="check the channels and the preparation of the data (size, multiple), and crop",
         ) from error
     return find_task(output, cohort)

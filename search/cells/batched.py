@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ..operations import GROUPED, OPERATIONS, OperationFactory, check_operations
 from .architecture import Architecture
 from .frame import Entry, Exit
-from .reference import SearchCell, check_architecture, shuffle_order, weights_of
+from .reference import MixedOperation, SearchCell, check_architecture, shuffle_order, weights_of
 from .spec import CellSpec
 
 
@@ -176,17 +176,23 @@ class BatchedSearchCell(nn.Module):
         return cell
 
     def _pairs(self, cell: SearchCell) -> Iterator[tuple[dict[str, Tensor], list[dict[str, Tensor]], bool]]:
-        """Match tensors: of an operation here, of its parts in the reference, and whether the parts are one."""
+        """Match tensors: of an operation here, of its parts in the reference, whether the parts are one."""
         for fan in self.fans:
             assert isinstance(fan, Fan)
             for name, operation in fan.operations.items():
                 column = self.spec.operations.index(name)
-                parts = [cell.edges[edge].operations[column] for edge in fan.leaving]  # type: ignore[union-attr, index]
+                parts = [_operation(cell, edge, column) for edge in fan.leaving]
                 if isinstance(operation, nn.ModuleList):
                     for own, part in zip(operation, parts, strict=True):
                         yield own.state_dict(), [part.state_dict()], True
                 else:
                     yield operation.state_dict(), [part.state_dict() for part in parts], name not in GROUPED
+
+
+def _operation(cell: SearchCell, edge: int, column: int) -> nn.Module:
+    mixed = cell.edges[edge]
+    assert isinstance(mixed, MixedOperation)
+    return mixed.operations[column]
 
 
 def _turn(x: Tensor, offset: int) -> Tensor:

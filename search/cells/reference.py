@@ -101,7 +101,7 @@ class SearchCell(nn.Module):
         return out
 
     def _edge(self, index: int, x: Tensor, weights: Tensor) -> Tensor:
-        """Compute one edge `(N, inner, *spatial)`: turned so that the operated channels come first, and back."""
+        """Compute one edge `(N, inner, *spatial)`: turned to bring the operated channels first, and back."""
         mixed = self.edges[index](torch.roll(x, -self.offset, dims=1), weights[index])
         return torch.roll(mixed, self.offset, dims=1).index_select(1, shuffle_order(self.spec, x.device))
 

@@ -1,0 +1,111 @@
+"""What a finished operation leaves in its RUN folder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .genotype import Genotype
+from .implants import Binding, describe_inputs, place_of, save_implant
+from .loop import Position
+from .outcome import Outcome, versions, write_samples
+from .planning import Plan
+from .runs import RunFolder
+from .stages import Trained
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """All that is reported of an operation.
+
+    Attributes:
+        plan: what was done, to which host, with which data.
+        genotype: the cells that were found.
+        search: how long it took to find them.
+        trained: the network with these cells, trained.
+        outcome: how it compares with its host.
+    """
+
+    plan: Plan
+    genotype: Genotype
+    search: Position
+    trained: Trained
+    outcome: Outcome
+
+
+def describe(findings: Findings) -> dict[str, Any]:
+    """Return the content of `report.json`."""
+    plan, outcome = findings.plan, findings.outcome
+    report = {
+        "host": _describe_host(plan),
+        "data": plan.cohort.to_dict(),
+        "splits": plan.splits.to_dict(),
+        "search": {
+            "seconds": findings.search.seconds,
+            "epochs": findings.search.epoch,
+            "stopped_because": "all epochs were done",
+            "retrain_seconds": findings.trained.position.seconds,
+            "retrain_epochs": findings.trained.position.epoch,
+            **findings.trained.facts,
+        },
+        "scores": {name: scores.to_dict() for name, scores in outcome.scores.items()},
+        "gain": dict(outcome.gain),
+        "cost": dict(outcome.cost),
+        "verdict": outcome.verdict.value,
+        "seed": plan.config.seed,
+        "versions": versions(),
+        "anatomy": plan.anatomy.to_dict(),
+        "genotype": findings.genotype.to_dict(),
+        "config": plan.config.to_dict(),
+        "task": plan.task.to_dict(),
+    }
+    return {key: _plain(value) for key, value in report.items()}
+
+
+def publish(folder: RunFolder, findings: Findings, report: dict[str, Any]) -> None:
+    """Write everything into the RUN folder.
+
+    Args:
+        folder: of the run.
+        findings: all that is reported.
+        report: the content of `report.json`.
+    """
+    from .reporting import write_report
+
+    plan, network = findings.plan, findings.trained.network
+    binding = Binding(
+        fingerprint=plan.fingerprint,
+        genotype=findings.genotype,
+        specs=plan.specs,
+        places={skip_id: place_of(plan.anatomy[skip_id]) for skip_id in plan.specs},
+        inputs=describe_inputs(plan.inputs),
+    )
+    save_implant(folder.path / "implant.safetensors", network.implants, binding)
+    folder.write_json("genotype.json", findings.genotype.to_dict())
+    folder.write_json("host.json", plan.config.host_spec or {})
+    write_samples(folder.path / "samples.npz", plan, network, findings.outcome)
+    # Last: a folder with a report.json is a finished run.
+    folder.write_json("report.json", report)
+    write_report(folder.path)
+
+
+def _describe_host(plan: Plan) -> dict[str, Any]:
+    loaded = plan.config.host_spec or {}
+    return {
+        "name": plan.anatomy.host,
+        "spec": loaded.get("spec", ""),
+        "checkpoint": loaded.get("checkpoint"),
+        "fingerprint": plan.fingerprint,
+        "parameters": plan.anatomy.parameters,
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Turn what JSON cannot say (numbers that are none) into None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
