@@ -2,7 +2,26 @@
 
 from __future__ import annotations
 
+from .artifact import Artifact
+from .exporting import to_onnx
 from .flattening import Flat, Freedom, flatten
 from .fusion import PASSES, Fused, PassReport, fuse
+from .runtime import open_session, run_session
+from .targets import TARGETS, Precision, Target
 
-__all__ = ["PASSES", "Flat", "Freedom", "Fused", "PassReport", "flatten", "fuse"]
+__all__ = [
+    "PASSES",
+    "TARGETS",
+    "Artifact",
+    "Flat",
+    "Freedom",
+    "Fused",
+    "PassReport",
+    "Precision",
+    "Target",
+    "flatten",
+    "fuse",
+    "open_session",
+    "run_session",
+    "to_onnx",
+]

@@ -1,0 +1,190 @@
+"""What the parity gate compares on: seeds, batches, sizes and real samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from surgeon.errors import ExportError, InputError
+from surgeon.tracing import Example, as_example, image_shapes
+
+from .flattening import Freedom, batch_size, map_tensors
+from .gate import Case, Gate
+
+_STEPS = (1, 2, 4, 8, 16, 32, 64, 128)
+_SMALLEST_TRIED = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Which spatial sizes an export was proved on.
+
+    Attributes:
+        free: whether they are free at all.
+        step: the sizes it takes differ by multiples of this.
+        smallest: the smallest size it was proved on, for each spatial dimension.
+        largest: the largest one.
+    """
+
+    free: bool
+    step: int
+    smallest: tuple[int, ...]
+    largest: tuple[int, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        return {
+            "free": self.free,
+            "step": self.step,
+            "smallest": list(self.smallest),
+            "largest": list(self.largest),
+        }
+
+
+def check_everything(
+    gate: Gate, example: Example, freedom: Freedom, floor: int, samples: Sequence[Any]
+) -> Sizes:
+    """Run a gate over the example, seeds, batches, sizes and samples.
+
+    Args:
+        gate: compares.
+        example: inputs `(N, C, *spatial)`.
+        freedom: which sizes the export leaves open.
+        floor: smallest spatial size that torch.export vouches for.
+        samples: real inputs, tensors `(C, *spatial)` or `(N, C, *spatial)`, or tuples of inputs.
+
+    Returns:
+        the sizes it was proved on.
+
+    Raises:
+        ExportError: the export differs somewhere, or could not be compared at another size or batch.
+        InputError: a sample does not have the form of the example.
+    """
+    if not gate.check(Case("example", example)):
+        reason = gate.not_compared[-1].reason
+        raise InputError(f"the example cannot be run: {reason}", where="inputs", fix="give other inputs")
+    gate.check_all(Case(f"seed {seed}", _noise(example, seed)) for seed in (1, 2))
+    if freedom.batch:
+        gate.check_all(_batches(example))
+    proved = (
+        _check_sizes(gate, example, floor) if freedom.sizes else Sizes(False, 0, *[_spatial(example)] * 2)
+    )
+    gate.check_all(_samples(example, freedom, samples))
+    return proved
+
+
+def _batches(example: Example) -> Iterator[Case]:
+    for batch in (1, batch_size(example) + 2):
+        yield Case(f"batch {batch}", _noise(_with_batch(example, batch), 10 + batch))
+
+
+def _check_sizes(gate: Gate, example: Example, floor: int) -> Sizes:
+    spatial = _spatial(example)
+    step = _find_step(gate, example, spatial)
+    if len(spatial) > 1:
+        wide = (*spatial[:-1], spatial[-1] + 2 * step)
+        gate.check(Case("not square", _sized(example, wide, 21)))
+    smallest = _find_smallest(gate, example, step, floor)
+    return Sizes(True, step, smallest, tuple(size + step for size in spatial))
+
+
+def takes_other_sizes(host: Callable[[Example], Any], example: Example) -> bool:
+    """Say whether a network runs at any larger spatial size than the example's."""
+    for step in _STEPS:
+        try:
+            host(_sized(example, tuple(size + step for size in _spatial(example)), 20))
+        except Exception:  # noqa: BLE001, S112 - a host may refuse a size in any way
+            continue
+        return True
+    return False
+
+
+def _find_step(gate: Gate, example: Example, spatial: tuple[int, ...]) -> int:
+    """Return the smallest step to a larger size that host and export both take."""
+    for step in _STEPS:
+        grown = tuple(size + step for size in spatial)
+        # The export may refuse what lies between its steps, with an error; wrong values it may not give.
+        if gate.check(Case("larger", _sized(example, grown, 20), required=False)):
+            return step
+    reason = gate.not_compared[-1].reason
+    raise ExportError(
+        f"its sizes are free, and at no larger size could it be compared: {reason}",
+        where="larger",
+        fix="export it for one fixed size with sizes='fixed'",
+    )
+
+
+def _find_smallest(gate: Gate, example: Example, step: int, floor: int) -> tuple[int, ...]:
+    spatial = _spatial(example)
+    first = step * -(-floor // step)
+    for size in range(first, min(min(spatial), first + _SMALLEST_TRIED * step), step):
+        small = (size,) * len(spatial)
+        if gate.check(Case("smallest", _sized(example, small, 22), required=False)):
+            return small
+    return spatial
+
+
+def _samples(example: Example, freedom: Freedom, samples: Sequence[Any]) -> Iterator[Case]:
+    rank = len(image_shapes(example)[0])
+    for number, sample in enumerate(samples):
+        given = sample
+        if isinstance(sample, Tensor) and sample.ndim == rank - 1:
+            given = sample.unsqueeze(0)
+        inputs = as_example(given, example.kwargs)
+        if len(image_shapes(inputs)[0]) != rank or image_shapes(inputs)[0][1] != image_shapes(example)[0][1]:
+            raise InputError(
+                f"sample {number} has the shape {image_shapes(inputs)[0]}, the example {image_shapes(example)[0]}",
+                where="samples",
+                fix="give samples with the channels and dimensions of the example",
+            )
+        fits = freedom.sizes or _spatial(inputs) == _spatial(example)
+        fits = fits and (freedom.batch or batch_size(inputs) == batch_size(example))
+        yield Case(f"sample {number}", inputs, required=fits)
+
+
+def _spatial(example: Example) -> tuple[int, ...]:
+    return image_shapes(example)[0][2:]
+
+
+def _noise(example: Example, seed: int) -> Example:
+    """Draw other values with the mean and spread of the example; whole numbers stay."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(tensor: Tensor) -> Tensor:
+        if not tensor.is_floating_point():
+            return tensor
+        spread = float(tensor.std()) if tensor.numel() > 1 else 0.0
+        values = torch.randn(tensor.shape, generator=generator, dtype=torch.float32)
+        return (values * (spread or 1.0) + float(tensor.mean())).to(tensor)
+
+    return map_tensors(example, draw)
+
+
+def _with_batch(example: Example, batch: int) -> Example:
+    size = batch_size(example)
+
+    def grow(tensor: Tensor) -> Tensor:
+        if not tensor.ndim or tensor.shape[0] != size:
+            return tensor
+        return tensor[[index % size for index in range(batch)]]
+
+    return map_tensors(example, grow)
+
+
+def _sized(example: Example, sizes: tuple[int, ...], seed: int) -> Example:
+    spatial = _spatial(example)
+
+    def resize(tensor: Tensor) -> Tensor:
+        if tuple(tensor.shape[2:]) != spatial:
+            return tensor
+        grown = tensor
+        for axis, size in enumerate(sizes, start=2):
+            index = torch.arange(size, device=tensor.device) % tensor.shape[axis]
+            grown = grown.index_select(axis, index)
+        return grown
+
+    return _noise(map_tensors(example, resize), seed)

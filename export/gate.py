@@ -1,0 +1,172 @@
+"""The parity gate: an export is compared with the original network on many inputs, and refused if it differs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from surgeon.errors import ExportError
+from surgeon.parity import Difference, compare, tensors_in
+from surgeon.tracing import Example, image_shapes
+
+from .flattening import first_line
+from .targets import Precision
+
+Network = Callable[[Example], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """How much an export may differ.
+
+    Attributes:
+        relative: largest difference over the largest value of the reference.
+        agreement: share of positions with the same largest channel; one position may always differ.
+    """
+
+    relative: float
+    agreement: float
+
+
+THRESHOLDS = {Precision.FP32: Threshold(1e-4, 0.999), Precision.FP16: Threshold(2e-2, 0.99)}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One set of inputs to compare on.
+
+    Attributes:
+        what: how it differs from the example.
+        example: the inputs.
+        required: whether the export has to run wherever the host does.
+    """
+
+    what: str
+    example: Example
+    required: bool = True
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Return the shapes of its images."""
+        return tuple(image_shapes(self.example))
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """An export compared with the host on one case."""
+
+    what: str
+    shapes: tuple[tuple[int, ...], ...]
+    difference: Difference
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON; `shape` is that of the image, or a list of them where there are several."""
+        return {"what": self.what, "shape": _plain_shape(self.shapes), **self.difference.to_dict()}
+
+
+@dataclass(frozen=True, slots=True)
+class NotCompared:
+    """A case without a comparison, and why: the host, or the export, refuses these inputs with an error."""
+
+    what: str
+    shapes: tuple[tuple[int, ...], ...]
+    reason: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        return {"what": self.what, "shape": _plain_shape(self.shapes), "reason": self.reason}
+
+
+@dataclass(slots=True)
+class Gate:
+    """Compares case after case and keeps what it found.
+
+    Args:
+        host: the original network, never the traced or fused graph.
+        export: what was written, as it will run.
+        threshold: how much it may differ.
+    """
+
+    host: Network
+    export: Network
+    threshold: Threshold
+    compared: list[Compared] = field(default_factory=list)
+    not_compared: list[NotCompared] = field(default_factory=list)
+
+    def check_all(self, cases: Iterable[Case]) -> None:
+        """Check every case.
+
+        Raises:
+            ExportError: as `check`.
+        """
+        for case in cases:
+            self.check(case)
+
+    def check(self, case: Case) -> bool:
+        """Compare host and export on one case.
+
+        Returns:
+            whether they were compared and agree; False when one of them refuses the inputs.
+
+        Raises:
+            ExportError: they differ, or the export fails where it has to run.
+        """
+        try:
+            with torch.no_grad():
+                expected = tensors_in(self.host(case.example))
+        except Exception as error:  # noqa: BLE001 - a host may refuse a size in any way
+            return self._skip(case, f"the host refuses it: {first_line(error)}")
+        try:
+            found = tensors_in(self.export(case.example))
+        except Exception as error:
+            if not case.required:
+                return self._skip(case, f"the export refuses it: {first_line(error)}")
+            raise _refusal(case, f"the export fails: {first_line(error)}") from error
+        self.compared.append(Compared(case.what, case.shapes, self._judge(case, expected, found)))
+        return True
+
+    def _judge(self, case: Case, expected: list[Tensor], found: list[Tensor]) -> Difference:
+        try:
+            difference = compare([tensor.detach().cpu() for tensor in expected], found)
+        except ValueError as error:
+            raise _refusal(case, str(error)) from error
+        if not difference.relative <= self.threshold.relative:
+            raise _refusal(case, _describe(difference))
+        positions = min((t.numel() // t.shape[1] for t in expected if t.ndim > 2 and t.numel()), default=1)
+        # Of two channels that are equal up to rounding either may come out on top: one position may differ.
+        differing = round((1 - difference.argmax_agreement) * positions)
+        if differing > max(1, (1 - self.threshold.agreement) * positions):
+            raise _refusal(case, _describe(difference))
+        return difference
+
+    def _skip(self, case: Case, reason: str) -> bool:
+        self.not_compared.append(NotCompared(case.what, case.shapes, reason))
+        return False
+
+
+def _describe(difference: Difference) -> str:
+    return (
+        f"largest difference {difference.largest:.2e} ({difference.relative:.1e} of the range), "
+        f"argmax agreement {100 * difference.argmax_agreement:.2f} %"
+    )
+
+
+def _refusal(case: Case, finding: str) -> ExportError:
+    return ExportError(
+        f"the export does not compute what the network computes: {finding}",
+        where=f"{case.what}, input {' and '.join('x'.join(map(str, shape)) for shape in case.shapes)}",
+        fix="export it for one fixed size with sizes='fixed', or replace the operation that depends on the size"
+        if case.what in SIZE_CASES
+        else "report the network; nothing was written",
+    )
+
+
+SIZE_CASES = ("larger", "not square", "smallest")
+
+
+def _plain_shape(shapes: tuple[tuple[int, ...], ...]) -> list[Any]:
+    return list(shapes[0]) if len(shapes) == 1 else [list(shape) for shape in shapes]

@@ -1,0 +1,171 @@
+"""An exported program as an ONNX file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+import torch
+from onnx_ir.passes.common import TopologicalSortPass
+from torch.export import ExportedProgram
+
+from surgeon.errors import ExportError
+
+from .flattening import first_line, quiet
+from .naming import axis_names, rename_symbols, simplify_size
+
+# The limit of one protobuf message; weights beside the file would need a second one.
+_LARGEST_FILE = 2**31 - 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """An input or output of the file.
+
+    Attributes:
+        name: in the graph.
+        shape: an integer for each fixed size, a name for each free one.
+        type: of the elements, as numpy spells it.
+    """
+
+    name: str
+    shape: tuple[int | str, ...]
+    type: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        return {"name": self.name, "shape": list(self.shape), "type": self.type}
+
+
+def build_model(
+    program: ExportedProgram,
+    opset: int,
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
+    metadata: Mapping[str, Any],
+) -> ir.Model:
+    """Translate an exported program to ONNX.
+
+    Args:
+        program: from `flatten`.
+        opset: version of the operator set.
+        inputs: a name for each input tensor.
+        outputs: a name for each output tensor.
+        metadata: what the file says of itself; values that are not text are written as JSON.
+
+    Raises:
+        ExportError: an operation has no translation.
+    """
+    try:
+        with quiet():
+            made = torch.onnx.export(
+                program,
+                dynamo=True,
+                opset_version=opset,
+                input_names=list(inputs),
+                output_names=list(outputs),
+                optimize=True,
+                verbose=False,
+            )
+    except Exception as error:
+        cause = error.__cause__ or error
+        raise ExportError(
+            f"it cannot be written as ONNX: {first_line(cause)}",
+            where=f"opset {opset}",
+            fix="replace the operation in the network, or try another target",
+        ) from error
+    assert made is not None
+    model = made.model
+    _name_axes(model)
+    _strip(model)
+    model.producer_name = "unet-surgeon"
+    for key, value in metadata.items():
+        model.metadata_props[key] = value if isinstance(value, str) else json.dumps(value)
+    return model
+
+
+def write_model(model: ir.Model, path: Path) -> None:
+    """Write a model as one file and check it.
+
+    Raises:
+        ExportError: it is larger than one file may be, or onnx.checker objects.
+    """
+    TopologicalSortPass()(model)
+    size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
+    if size > _LARGEST_FILE:
+        raise ExportError(
+            f"its weights take {size / 2**30:.1f} GiB and one ONNX file holds 2",
+            where=str(path),
+            fix="export it with precision='fp16'",
+        )
+    onnx.save(ir.to_proto(model), path)
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+    except Exception as error:
+        raise ExportError(
+            f"onnx.checker refuses the file: {first_line(error)}",
+            where=str(path),
+            fix="report the network; the file was not kept",
+        ) from error
+
+
+def ports_of(values: Any) -> tuple[Port, ...]:
+    """Describe the inputs or the outputs of a graph."""
+    return tuple(
+        Port(
+            str(value.name),
+            tuple(size if isinstance(size, int) else str(size.value) for size in value.shape or ()),
+            value.dtype.numpy().name if value.dtype else "",
+        )
+        for value in values
+    )
+
+
+def _values(model: ir.Model) -> Iterator[ir.Value]:
+    yield from model.graph.inputs
+    for node in model.graph.all_nodes():
+        yield from node.outputs
+
+
+def _name_axes(model: ir.Model) -> None:
+    names: dict[str, str] = {}
+    for value in model.graph.inputs:
+        shape = value.shape or ()
+        for size, axis in zip(shape, axis_names(len(shape)), strict=False):
+            if isinstance(size, int):
+                continue
+            taken = set(names.values())
+            free = axis if axis not in taken else f"{axis}_{value.name}"
+            names.setdefault(str(size.value), free)
+    for value in _values(model):
+        if value.shape is None:
+            continue
+        value.shape = ir.Shape(
+            [size if isinstance(size, int) else _axis(size.value, names) for size in value.shape]
+        )
+
+
+def _axis(symbol: str | None, names: dict[str, str]) -> str | None:
+    return None if symbol is None else simplify_size(rename_symbols(symbol, names))
+
+
+def _strip(model: ir.Model) -> None:
+    """Leave out what the exporter notes on every node: stack traces with the paths of this machine."""
+    for node in model.graph.all_nodes():
+        scopes = node.metadata_props.get("pkg.torch.onnx.name_scopes")
+        node.metadata_props.clear()
+        node.doc_string = None
+        if scopes:
+            node.metadata_props["source"] = scopes
+    for value in _values(model):
+        value.metadata_props.clear()
+    for value in model.graph.initializers.values():
+        value.metadata_props.clear()
+    model.metadata_props.clear()
+    model.graph.metadata_props.clear()
+    model.doc_string = model.graph.doc_string = None
