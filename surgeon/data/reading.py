@@ -143,14 +143,15 @@ def _decoded(path: Path, decode: Callable[[Path], Any]) -> Any:
 
 
 def _picture(path: Path) -> Image.Image:
-    picture = Image.open(path)
-    if getattr(picture, "n_frames", 1) > 1:
-        raise DataError(
-            f"the file holds {getattr(picture, 'n_frames', 1)} pages, and one is read",
-            where=str(path),
-            fix="write volumes as NIfTI, and pages as files of their own",
-        )
-    picture.load()
+    with Image.open(path) as picture:
+        pages = getattr(picture, "n_frames", 1)
+        if pages > 1:
+            raise DataError(
+                f"the file holds {pages} pages, and one is read",
+                where=str(path),
+                fix="write volumes as NIfTI, and pages as files of their own",
+            )
+        picture.load()
     return picture
 
 
@@ -171,8 +172,9 @@ def _picture_values(path: Path) -> NDArray[Any]:
 
 
 def _array_channels(path: Path) -> NDArray[Any]:
-    loaded = np.load(path, allow_pickle=False)
-    array: NDArray[Any] = loaded if isinstance(loaded, np.ndarray) else loaded[loaded.files[0]]
+    with path.open("rb") as content:
+        loaded = np.load(content, allow_pickle=False)
+        array: NDArray[Any] = loaded if isinstance(loaded, np.ndarray) else loaded[loaded.files[0]]
     if array.ndim == 2:
         return array[None]
     # Channels come first where there are few of them, else the array is a volume of one channel.
@@ -206,9 +208,9 @@ def _decode_volume(path: Path, axes: str, orientation: str | None) -> Raw:
     spacing = tuple(float(size) for size in image.header.get_zooms()[:3])
     if len(spacing) < 3 or image.ndim not in (3, 4):
         raise DataError(f"a volume of {image.ndim} axes, and 3 or 4 are read", where=str(path))
-    if min(spacing) <= 0 or not np.isfinite(image.affine).all():
+    if not all(0 < size < np.inf for size in spacing) or not np.isfinite(image.affine).all():
         raise DataError(
-            f"the voxel size {spacing} is not above 0", where=str(path), fix="write the file with its spacing"
+            f"the voxel size {spacing} is no size", where=str(path), fix="write the file with its spacing"
         )
     array = np.asanyarray(image.dataobj)
     array = array[None] if array.ndim == 3 else np.moveaxis(array, -1, 0)

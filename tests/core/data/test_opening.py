@@ -1,0 +1,424 @@
+"""Data folders of every format, and each way in which one cannot be used."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from surgeon.data import Preparation, open_data
+from surgeon.errors import DataError
+from tests.core.data.builders import (
+    ball,
+    decathlon_folder,
+    disc,
+    nnunet_folder,
+    picture,
+    picture_folder,
+    volume,
+    write_json,
+)
+
+
+def tree_of(root: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(root)): file.read_bytes() for file in root.rglob("*") if file.is_file()}
+
+
+def test_a_folder_of_images_and_masks_is_a_cohort_in_which_each_image_is_a_subject(tmp_path: Path) -> None:
+    cohort = open_data(picture_folder(tmp_path))
+    assert cohort.format == "images and masks"
+    assert cohort.subjects == ("case0", "case1", "case2", "case3")
+    assert cohort.classes == ("background", "foreground")
+    assert (cohort.spatial_dims, cohort.channels) == (2, 1)
+
+
+def test_black_and_white_masks_are_background_and_foreground(tmp_path: Path) -> None:
+    cohort = open_data(picture_folder(tmp_path), preparation=Preparation())
+    sample = cohort.read(cohort.cases[0])
+    assert sample.label is not None
+    assert torch.equal(sample.label, torch.from_numpy(disc()).long())
+
+
+def test_nothing_is_written_into_the_data_folder(tmp_path: Path) -> None:
+    before = tree_of(picture_folder(tmp_path))
+    open_data(tmp_path)
+    assert tree_of(tmp_path) == before
+
+
+def test_folders_for_subjects_above_images_are_the_subjects(tmp_path: Path) -> None:
+    for name in ("anna", "bob"):
+        for index in range(2):
+            picture(tmp_path / name / "images" / f"{index}.png", disc())
+            picture(tmp_path / name / "masks" / f"{index}.png", disc())
+    cohort = open_data(tmp_path)
+    assert [(case.id, case.subject) for case in cohort.cases] == [
+        ("anna/0", "anna"),
+        ("anna/1", "anna"),
+        ("bob/0", "bob"),
+        ("bob/1", "bob"),
+    ]
+
+
+def test_folders_for_subjects_below_images_are_the_subjects(tmp_path: Path) -> None:
+    for name in ("anna", "bob"):
+        picture(tmp_path / "images" / name / "0.png", disc())
+        picture(tmp_path / "labels" / name / "0.png", disc())
+    assert open_data(tmp_path).subjects == ("anna", "bob")
+
+
+def test_masks_may_be_named_with_an_ending_and_names_may_have_spaces_and_umlauts(tmp_path: Path) -> None:
+    picture(tmp_path / "images" / "größe 1.png", disc())
+    picture(tmp_path / "masks" / "größe 1_mask.png", disc())
+    assert open_data(tmp_path).cases[0].id == "größe 1"
+
+
+def test_a_link_that_leads_back_into_the_folder_does_no_harm(tmp_path: Path) -> None:
+    picture_folder(tmp_path)
+    (tmp_path / "images" / "again").symlink_to(tmp_path, target_is_directory=True)
+    assert len(open_data(tmp_path).cases) == 4
+
+
+def test_a_pattern_groups_cases_into_subjects(tmp_path: Path) -> None:
+    cohort = open_data(picture_folder(tmp_path), subjects=r"case(\d)")
+    assert cohort.subjects == ("0", "1", "2", "3")
+
+
+def test_a_table_groups_cases_into_subjects(tmp_path: Path) -> None:
+    table = tmp_path / "subjects.csv"
+    table.write_text("case,subject\ncase0,a\ncase1,a\ncase2,b\ncase3,b\n")
+    assert open_data(picture_folder(tmp_path), subjects=table).subjects == ("a", "b")
+
+
+def test_nnunet_raw_gives_channels_classes_and_axes_as_simpleitk_has_them(tmp_path: Path) -> None:
+    cohort = open_data(nnunet_folder(tmp_path))
+    assert cohort.format == "nnU-Net raw"
+    assert cohort.classes == ("background", "front", "back")
+    assert (cohort.spatial_dims, cohort.channels) == (3, 2)
+    sample = cohort.read(cohort.cases[0])
+    assert sample.region == ((0, 14), (0, 12), (0, 10))
+    assert sample.spacing == (3.0, 2.0, 1.0)
+
+
+def test_two_phases_of_an_acdc_patient_are_one_subject(tmp_path: Path) -> None:
+    for phase in ("patient001_frame01", "patient001_frame12", "patient002_frame01"):
+        volume(tmp_path / "imagesTr" / f"{phase}_0000.nii.gz", ball())
+        volume(tmp_path / "labelsTr" / f"{phase}.nii.gz", ball())
+    write_json(
+        tmp_path / "dataset.json", {"channel_names": {"0": "MRI"}, "labels": {"background": 0, "heart": 1}}
+    )
+    assert open_data(tmp_path).subjects == ("patient001", "patient002")
+
+
+def test_a_decathlon_list_is_read_with_axes_as_nibabel_has_them(tmp_path: Path) -> None:
+    cohort = open_data(decathlon_folder(tmp_path))
+    assert cohort.format == "Decathlon"
+    assert cohort.classes == ("background", "part")
+    assert cohort.read(cohort.cases[0]).region == ((0, 10), (0, 12), (0, 14))
+
+
+def test_a_network_for_images_gets_the_slices_of_volumes(tmp_path: Path) -> None:
+    cohort = open_data(decathlon_folder(tmp_path), spatial_dims=2)
+    assert len(cohort.cases) == 3 * 14
+    assert cohort.subjects == ("brain0", "brain1", "brain2")
+    sample = cohort.read(cohort.cases[7])
+    assert sample.region == ((0, 10), (0, 12))
+    assert sample.label is not None
+    assert torch.equal(sample.label[:10, :12], torch.from_numpy(ball()[:, :, 7]).long())
+
+
+def test_slices_are_cut_along_the_axis_that_is_asked_for(tmp_path: Path) -> None:
+    cohort = open_data(decathlon_folder(tmp_path), spatial_dims=2, slice_axis=0)
+    assert len(cohort.cases) == 3 * 10
+
+
+def test_a_preparation_beside_the_data_is_used_and_one_that_is_given_wins(tmp_path: Path) -> None:
+    picture_folder(tmp_path)
+    (tmp_path / "preparation.toml").write_text('scale = "minmax"\nmultiple = 8\n')
+    assert open_data(tmp_path).preparation == Preparation(scale="minmax", multiple=8)
+    assert open_data(tmp_path, preparation=Preparation(multiple=4)).preparation.multiple == 4
+
+
+def test_samples_are_kept_in_memory_as_they_were_read(tmp_path: Path) -> None:
+    kept, fresh = open_data(picture_folder(tmp_path)), open_data(tmp_path, memory=0)
+    for case in kept.cases:
+        one, other = kept.read(case), fresh.read(case)
+        assert torch.equal(one.image, other.image)
+        assert one.label is not None
+        assert other.label is not None
+        assert torch.equal(one.label, other.label)
+        assert one.label.dtype == torch.int64
+
+
+def test_instance_masks_are_refused_with_the_option_that_makes_them_foreground(tmp_path: Path) -> None:
+    picture(tmp_path / "images" / "a.png", disc())
+    picture(tmp_path / "labels" / "a.png", disc() * 7)
+    with pytest.raises(
+        DataError, match=r"unknown classes: 7 \(known: 0 background, 1 foreground\)"
+    ) as caught:
+        open_data(tmp_path)
+    assert "--binarise" in caught.value.fix
+    cohort = open_data(tmp_path, binarise=True)
+    label = cohort.read(cohort.cases[0]).label
+    assert label is not None
+    assert label.unique().tolist() == [0, 1]
+
+
+def empty(root: Path) -> Path:
+    return root
+
+
+def without_masks(root: Path) -> Path:
+    picture(root / "images" / "a.png", disc())
+    return root
+
+
+def one_mask_missing(root: Path) -> Path:
+    (picture_folder(root) / "masks" / "case2.png").unlink()
+    return root
+
+
+def no_images(root: Path) -> Path:
+    (root / "images").mkdir()
+    (root / "masks").mkdir()
+    return root
+
+
+def one_name_twice(root: Path) -> Path:
+    picture_folder(root)
+    picture(root / "images" / "case0.tif", disc())
+    return root
+
+
+def broken_picture(root: Path) -> Path:
+    (picture_folder(root) / "images" / "case1.png").write_bytes(b"this is no picture")
+    return root
+
+
+def truncated_picture(root: Path) -> Path:
+    file = picture_folder(root, size=(200, 200)) / "images" / "case1.png"
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    return root
+
+
+def other_size(root: Path) -> Path:
+    picture(picture_folder(root) / "masks" / "case1.png", disc((20, 24)))
+    return root
+
+
+def pages(root: Path) -> Path:
+    from PIL import Image
+
+    frames = [Image.fromarray(disc()) for _ in range(3)]
+    picture_folder(root)
+    (root / "images" / "case0.png").unlink()
+    frames[0].save(root / "images" / "case0.tif", save_all=True, append_images=frames[1:])
+    return root
+
+
+def coloured_mask(root: Path) -> Path:
+    colour = np.stack([disc(), disc() * 0, disc()], -1) * 255
+    picture(picture_folder(root) / "masks" / "case1.png", colour)
+    return root
+
+
+def halves_in_label(root: Path) -> Path:
+    volume(root / "images" / "a.nii.gz", ball())
+    volume(root / "labels" / "a.nii.gz", (ball() * 0.5).astype(np.float32))
+    return root
+
+
+def nan_voxels(root: Path) -> Path:
+    array = ball().astype(np.float32)
+    array[0, 0, 0] = np.nan
+    volume(root / "images" / "a.nii.gz", array)
+    volume(root / "labels" / "a.nii.gz", ball())
+    return root
+
+
+def flat_volume(root: Path) -> Path:
+    volume(root / "images" / "a.nii.gz", disc())
+    volume(root / "labels" / "a.nii.gz", disc())
+    return root
+
+
+def channels_of_two_sizes(root: Path) -> Path:
+    volume(nnunet_folder(root) / "imagesTr" / "ct0_0001.nii.gz", ball((9, 12, 14)))
+    return root
+
+
+def bad_json(root: Path) -> Path:
+    (picture_folder(root) / "dataset.json").write_text("{")
+    return root
+
+
+def json_list(root: Path) -> Path:
+    (picture_folder(root) / "dataset.json").write_text("[]")
+    return root
+
+
+def nnunet_without_labels(root: Path) -> Path:
+    for file in (nnunet_folder(root) / "labelsTr").iterdir():
+        file.unlink()
+    return root
+
+
+def nnunet_without_images(root: Path) -> Path:
+    for file in (nnunet_folder(root) / "imagesTr").iterdir():
+        file.unlink()
+    return root
+
+
+def nnunet_channel_missing(root: Path) -> Path:
+    (nnunet_folder(root) / "imagesTr" / "ct1_0001.nii.gz").unlink()
+    return root
+
+
+def nnunet_label_missing(root: Path) -> Path:
+    (nnunet_folder(root) / "labelsTr" / "ct1.nii.gz").unlink()
+    return root
+
+
+def nnunet_gap(root: Path) -> Path:
+    content = {"channel_names": {"0": "a", "1": "b"}, "labels": {"background": 0, "x": 2}}
+    write_json(nnunet_folder(root) / "dataset.json", content)
+    return root
+
+
+def nnunet_nameless(root: Path) -> Path:
+    write_json(nnunet_folder(root) / "dataset.json", {"channel_names": {"0": "a", "1": "b"}})
+    return root
+
+
+def nnunet_region_value(root: Path) -> Path:
+    content = {"channel_names": {"0": "a", "1": "b"}, "labels": {"background": 0, "whole": [1, 2]}}
+    write_json(nnunet_folder(root) / "dataset.json", content)
+    return root
+
+
+def decathlon_without_labels(root: Path) -> Path:
+    write_json(
+        decathlon_folder(root) / "dataset.json", {"labels": {"0": "b", "1": "f"}, "training": ["a.nii.gz"]}
+    )
+    return root
+
+
+def decathlon_file_missing(root: Path) -> Path:
+    (decathlon_folder(root) / "imagesTr" / "brain1.nii.gz").unlink()
+    return root
+
+
+def gzip_cut_short(root: Path) -> Path:
+    file = decathlon_folder(root) / "imagesTr" / "brain1.nii.gz"
+    file.write_bytes(file.read_bytes()[:100])
+    return root
+
+
+@pytest.mark.parametrize(
+    ("build", "text"),
+    [
+        (empty, "no images were found in the data folder"),
+        (without_masks, "the data folder has no labels"),
+        (one_mask_missing, "an image has no label"),
+        (no_images, "the folder of images is empty"),
+        (one_name_twice, "two images are called 'case0'"),
+        (broken_picture, "the file cannot be decoded"),
+        (truncated_picture, "the file cannot be decoded"),
+        (other_size, "image and label differ in size: 24x20 against 20x24"),
+        (pages, "the file holds 3 pages, and one is read"),
+        (coloured_mask, "the label has 3 channels that differ"),
+        (halves_in_label, "values that are not whole numbers"),
+        (nan_voxels, "voxels that are not finite"),
+        (flat_volume, "a volume of 2 axes, and 3 or 4 are read"),
+        (channels_of_two_sizes, "the channels of a case differ in size"),
+        (bad_json, "dataset.json is not JSON"),
+        (json_list, "dataset.json is not an object"),
+        (nnunet_without_labels, "the data folder has no labels"),
+        (nnunet_without_images, "the data folder has no images"),
+        (nnunet_channel_missing, r"case 'ct1' has the channels \[0\], dataset.json names 2"),
+        (nnunet_label_missing, "an image has no label"),
+        (nnunet_gap, r"the label values \[0, 2\] are not 0, 1, 2"),
+        (nnunet_nameless, "dataset.json names no labels"),
+        (nnunet_region_value, "label 'whole' is a region"),
+        (decathlon_without_labels, "an entry of training has no pair"),
+        (decathlon_file_missing, "a file that dataset.json lists is missing"),
+        (gzip_cut_short, "the file cannot be decoded"),
+    ],
+)
+def test_data_that_cannot_be_used_get_one_clear_error(build, text: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=text) as caught:
+        open_data(build(tmp_path))
+    assert caught.value.where
+    assert len(str(caught.value).splitlines()) <= 3
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"format": "dicom"}, "unknown format 'dicom'"),
+        ({"format": "nnunet"}, "no dataset.json in the data folder"),
+        ({"preparation": "none.toml"}, "no such preparation file"),
+        ({"subjects": "("}, "no regular expression"),
+        ({"subjects": "patient"}, "fits nowhere in the case 'case0'"),
+        ({"subjects": "none.csv"}, "no such table of subjects"),
+        ({"classes": ("background",)}, "not two or more different names"),
+        ({"classes": ("a", "b", "c"), "binarise": True}, "binarised labels have 2 classes, and 3 are named"),
+        ({"spatial_dims": 3}, "the network takes images of 3 axes, the data have 2"),
+        ({"preparation": Preparation(channels=2)}, "the image has 1 channels, the preparation asks for 2"),
+        ({"preparation": Preparation(mean=(1, 2))}, "2 values of mean, the image 1 channels"),
+        ({"preparation": Preparation(resize_fit=(8, 8, 8))}, "resize_fit has 3 sides, the image 2"),
+    ],
+)
+def test_an_option_that_does_not_suit_the_data_gets_one_clear_error(
+    options, text: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=text):
+        open_data(picture_folder(tmp_path), **options)
+
+
+def test_a_table_of_subjects_needs_two_columns_and_every_case(tmp_path: Path) -> None:
+    picture_folder(tmp_path)
+    table = tmp_path / "subjects.csv"
+    table.write_text("case,age\ncase0,3\n")
+    with pytest.raises(DataError, match="the table of subjects lacks a column"):
+        open_data(tmp_path, subjects=str(table))
+    table.write_text("case,subject\ncase0,a\n")
+    with pytest.raises(DataError, match="the table of subjects has no case 'case1'"):
+        open_data(tmp_path, subjects=str(table))
+
+
+def test_a_slice_axis_is_one_of_three(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="slice axis 5 is not 0, 1 or 2"):
+        open_data(decathlon_folder(tmp_path), spatial_dims=2, slice_axis=5)
+
+
+def test_an_empty_decathlon_list_is_refused(tmp_path: Path) -> None:
+    write_json(tmp_path / "dataset.json", {"labels": {"0": "b", "1": "f"}, "training": []})
+    with pytest.raises(DataError, match=r"dataset.json lists no case to train on"):
+        open_data(tmp_path, format="decathlon")
+    write_json(tmp_path / "dataset.json", {"labels": {"0": "b", "1": "f"}})
+    with pytest.raises(DataError, match=r"dataset.json has no list called training"):
+        open_data(tmp_path, format="decathlon")
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such data folder") as caught:
+        open_data(tmp_path / "nowhere")
+    assert caught.value.where == str(tmp_path / "nowhere")
+
+
+def test_a_subject_that_is_not_in_the_cohort_cannot_be_selected(tmp_path: Path) -> None:
+    cohort = open_data(picture_folder(tmp_path))
+    assert [case.id for case in cohort.select(["case2"]).cases] == ["case2"]
+    with pytest.raises(DataError, match=re.escape("no subject 'nobody' in the data")):
+        cohort.select(["nobody"])
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
+def test_a_file_that_may_not_be_read_cannot_be_decoded(tmp_path: Path) -> None:
+    (picture_folder(tmp_path) / "images" / "case1.png").chmod(0)
+    with pytest.raises(DataError, match="cannot be decoded"):
+        open_data(tmp_path)

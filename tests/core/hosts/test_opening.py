@@ -1,0 +1,287 @@
+"""Hosts in every form, and each way in which one cannot be opened."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import pickle
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import surgeon
+from surgeon.checkpoints import fingerprint
+from surgeon.errors import CheckpointError, HostError, InputError
+from surgeon.hosts import guess_inputs, load, open_host, try_inputs
+
+NET = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, channels=1):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, 2, 3, padding=1)
+        self.norm = nn.BatchNorm2d(2)
+    def forward(self, x):
+        return self.norm(self.conv(x))
+
+ready = Net()
+number = 3
+
+def returns_a_string():
+    return "net"
+
+def fails():
+    raise RuntimeError("out of order")
+"""
+
+
+@pytest.fixture
+def net(tmp_path: Path) -> str:
+    (tmp_path / "net.py").write_text(NET)
+    return f"{tmp_path / 'net.py'}:Net"
+
+
+def test_an_installed_factory_is_called_with_its_arguments() -> None:
+    host = load("torch.nn:Conv2d", arguments={"in_channels": 3, "out_channels": 2, "kernel_size": 1})
+    assert isinstance(host, nn.Conv2d)
+    assert not host.training
+
+
+def test_a_file_names_its_factory(net: str) -> None:
+    host = open_host(net, arguments={"channels": 3})
+    assert host.name == "Net"
+    assert not host.module.training
+    assert guess_inputs(host.module)[0].shape == (1, 3, 64, 64)
+    assert isinstance(surgeon.load(net), nn.Module)
+
+
+def test_a_file_may_hold_a_network_itself(net: str) -> None:
+    assert load(net.replace(":Net", ":ready")).conv.in_channels == 1
+
+
+def test_weights_are_loaded_with_prefixes_taken_off_and_reported(net: str, tmp_path: Path) -> None:
+    module = load(net)
+    nn.init.constant_(module.conv.weight, 0.5)
+    content = {"state_dict": {f"module.{key}": value for key, value in module.state_dict().items()}}
+    torch.save(content, tmp_path / "w.ckpt")
+    host = open_host(net, tmp_path / "w.ckpt")
+    assert fingerprint(host.module) == fingerprint(module)
+    assert host.report == ("weights found under 'state_dict'", "prefix 'module.' taken off every name")
+
+
+def test_a_checkpoint_of_another_network_is_refused(net: str, tmp_path: Path) -> None:
+    torch.save(nn.Linear(3, 3).state_dict(), tmp_path / "w.pt")
+    text = "of another network: missing conv.weight, .* and 2 more; unexpected weight, bias"
+    with pytest.raises(CheckpointError, match=text):
+        load(net, tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize(
+    ("spec", "text"),
+    [
+        ("nothing.of_this_name:Net", "no module named 'nothing'"),
+        ("torch.nn:Konv2d", "torch.nn has no 'Konv2d'"),
+        ("nowhere/net.py:Net", "no such file"),
+        ("nowhere/net.pt2", "no such file"),
+        ("nowhere/at/all", "no such file or folder"),
+        ("unet", "no host is named so"),
+        ("net.py", "the factory in the file is not named"),
+        ("torch.nn:__name__", "'__name__' cannot be called"),
+    ],
+)
+def test_a_host_that_is_not_there_gets_one_clear_error(spec: str, text: str) -> None:
+    with pytest.raises(HostError, match=text) as caught:
+        load(spec)
+    assert caught.value.exit_code == 2
+    assert caught.value.where
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("Nett", "has no 'Nett'"),
+        ("number", "'number' cannot be called"),
+        ("returns_a_string", "the factory returned a str, no torch.nn.Module"),
+        ("fails", "the factory failed: RuntimeError: out of order"),
+    ],
+)
+def test_a_factory_that_makes_no_network_is_refused(net: str, name: str, text: str) -> None:
+    with pytest.raises(HostError, match=text):
+        load(net.replace(":Net", f":{name}"))
+
+
+def test_arguments_that_the_factory_does_not_take_are_shown_with_those_it_takes(net: str) -> None:
+    with pytest.raises(HostError, match="does not take these arguments: got an unexpected") as caught:
+        load(net, arguments={"chanels": 3})
+    assert "(channels=1)" in caught.value.fix
+
+
+def test_a_file_whose_imports_are_missing_or_that_fails_says_so(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("import a_library_nobody_has\n")
+    with pytest.raises(
+        HostError, match="no module named 'a_library_nobody_has', which the host's code imports"
+    ):
+        load(f"{tmp_path / 'a.py'}:Net")
+    (tmp_path / "b.py").write_text("1 / 0\n")
+    with pytest.raises(HostError, match="importing the host's code failed: ZeroDivisionError"):
+        load(f"{tmp_path / 'b.py'}:Net")
+    (tmp_path / "c.py").write_text("import sys\nsys.exit(3)\n")
+    with pytest.raises(HostError, match="importing the host's code failed: SystemExit: 3"):
+        load(f"{tmp_path / 'c.py'}:Net")
+
+
+def test_a_file_of_weights_is_no_network(tmp_path: Path) -> None:
+    torch.save({}, tmp_path / "w.pth")
+    with pytest.raises(HostError, match="a file of weights is no network") as caught:
+        load(str(tmp_path / "w.pth"))
+    assert "--checkpoint" in caught.value.fix
+
+
+REPOSITORY = {
+    "net.py": "import utils\nimport export as exporting\n"
+    "from search import depth\nfrom models.blocks import Block\n"
+    "import models.blocks\nfrom torch import nn\n"
+    "class Net(nn.Module):\n"
+    "    def __init__(self):\n"
+    "        super().__init__()\n"
+    "        self.block = Block(utils.width, depth)\n"
+    "    def forward(self, x):\n"
+    "        from late import double\n"
+    "        import models.blocks as again\n"
+    "        assert again.Block is Block and models.blocks.Block is Block\n"
+    "        return double(self.block(x))\n",
+    "utils.py": "width = 5\n",
+    "export.py": "import surgeon.errors\nname = 'theirs'\n",
+    "search.py": "from utils import width\ndepth = width - 2\n",
+    "late.py": "def double(x):\n    return 2 * x\n",
+    "models/blocks.py": "from torch import nn\nimport utils\n"
+    "class Block(nn.Conv2d):\n    def __init__(self, a, b):\n        super().__init__(a, b, 1)\n",
+}
+
+
+def write_repository(root: Path, **changes: str) -> str:
+    for name, text in {**REPOSITORY, **changes}.items():
+        file = root / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    return f"{root / 'net.py'}:Net"
+
+
+def test_a_repositorys_own_modules_are_found_and_leave_nothing_behind(tmp_path: Path) -> None:
+    path, modules, finders = list(sys.path), set(sys.modules), list(sys.meta_path)
+    module = load(write_repository(tmp_path))
+    assert (module.block.in_channels, module.block.out_channels) == (5, 3)
+    assert sys.path == path
+    assert sys.meta_path == finders
+    new = {name for name in set(sys.modules) - modules if not name.startswith("surgeon_host_")}
+    assert not new & {"utils", "search", "export", "late", "models", "net"}
+
+
+def test_imports_that_run_later_still_find_the_repository(tmp_path: Path) -> None:
+    module = load(write_repository(tmp_path))
+    assert module(torch.rand(1, 5, 4, 4)).shape == (1, 3, 4, 4)
+    assert copy.deepcopy(module)(torch.rand(1, 5, 4, 4)).shape == (1, 3, 4, 4)
+
+
+def test_two_repositories_with_modules_of_one_name_do_not_mix(tmp_path: Path) -> None:
+    first = load(write_repository(tmp_path / "first"))
+    second = load(write_repository(tmp_path / "second", **{"utils.py": "width = 9\n"}))
+    assert (first.block.in_channels, second.block.in_channels) == (5, 9)
+    assert first(torch.rand(1, 5, 4, 4)).shape[1] == 3
+
+
+def test_ours_are_not_hidden_by_theirs_nor_theirs_by_ours(tmp_path: Path) -> None:
+    load(write_repository(tmp_path))
+    assert importlib.import_module("surgeon.search").__name__ == "surgeon.search"
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("late")
+
+
+def test_a_file_in_a_package_may_import_relatively(tmp_path: Path) -> None:
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "parts.py").write_text("from torch import nn\nPart = nn.Conv2d\n")
+    (package / "net.py").write_text(
+        "from .parts import Part\nfrom package import parts\ndef build():\n    return Part(1, 1, 1)\n"
+    )
+    assert isinstance(load(f"{package / 'net.py'}:build"), nn.Conv2d)
+
+
+def test_a_file_that_changes_sys_path_leaves_it_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text("import sys\nsys.path.insert(0, '/nowhere')\n" + NET)
+    load(f"{tmp_path / 'net.py'}:Net")
+    assert "/nowhere" not in sys.path
+
+
+def test_an_exported_program_is_a_plain_graph_in_eval_mode(net: str, tmp_path: Path) -> None:
+    module = load(net)
+    example = torch.rand(2, 1, 16, 16)
+    torch.export.save(torch.export.export(module, (example,)), tmp_path / "net.pt2")
+    host = open_host(str(tmp_path / "net.pt2"))
+    assert isinstance(host.module, torch.fx.GraphModule)
+    assert host.example is not None
+    assert host.example[0].shape == (2, 1, 16, 16)
+    assert torch.equal(host.module(example), module(example))
+    assert set(host.module.state_dict()) == set(module.state_dict())
+    assert fingerprint(host.module) == fingerprint(module)
+    host.module.train()
+    host.module.eval()
+    assert all("val" in node.meta for node in host.module.graph.nodes if node.op == "call_function")
+    assert guess_inputs(host.module)[0].shape[1] == 1
+    copied = pickle.loads(pickle.dumps(copy.deepcopy(host.module)))
+    assert torch.equal(copied(example), module(example))
+
+
+def test_a_program_exported_in_training_mode_is_refused(net: str, tmp_path: Path) -> None:
+    module = load(net).train()
+    torch.export.save(torch.export.export(module, (torch.rand(2, 1, 16, 16),)), tmp_path / "net.pt2")
+    with pytest.raises(HostError, match="exported in training mode"):
+        load(str(tmp_path / "net.pt2"))
+
+
+def test_a_broken_program_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "net.pt2").write_bytes(b"nothing")
+    with pytest.raises(HostError, match="the exported program cannot be read"):
+        load(str(tmp_path / "net.pt2"))
+
+
+def test_a_program_takes_no_checkpoint_and_no_arguments(net: str, tmp_path: Path) -> None:
+    torch.export.save(torch.export.export(load(net), (torch.rand(2, 1, 16, 16),)), tmp_path / "net.pt2")
+    for options in ({"checkpoint": "w.pt"}, {"arguments": {"a": 1}}):
+        with pytest.raises(HostError, match="holds its own weights and takes no arguments"):
+            load(str(tmp_path / "net.pt2"), **options)
+
+
+@pytest.mark.parametrize(
+    ("shape", "where"),
+    [
+        ((1, 64, 64), "it has 3 axes, the network takes 4: N, C and 2 spatial"),
+        ((1, 3, 64, 64), "it has 3 channels, the network takes 1"),
+        ((1, 1, 2, 2), "Kernel size"),
+    ],
+)
+def test_an_input_the_network_does_not_take_says_what_it_takes(shape: tuple[int, ...], where: str) -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 5), nn.BatchNorm2d(2)).eval()
+    with pytest.raises(InputError, match="does not take an input of shape") as caught:
+        try_inputs(network, (torch.rand(shape),))
+    assert where in caught.value.where
+    assert "--input 1,1,64,64" in caught.value.fix
+
+
+def test_inputs_are_guessed_in_each_rank_and_large_enough() -> None:
+    assert guess_inputs(nn.Conv3d(2, 1, 3))[0].shape == (1, 2, 32, 32, 32)
+    assert guess_inputs(nn.Conv1d(2, 1, 3))[0].shape == (1, 2, 128)
+    assert guess_inputs(nn.Conv2d(1, 1, 100))[0].shape == (1, 1, 128, 128)
+
+
+def test_inputs_that_cannot_be_guessed_are_asked_for() -> None:
+    with pytest.raises(InputError, match="cannot be guessed: the network has no convolution"):
+        guess_inputs(nn.Linear(3, 3))
+    with pytest.raises(InputError, match="no guessed input runs"):
+        guess_inputs(nn.Conv2d(1, 1, 600))
