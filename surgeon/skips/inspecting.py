@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -14,7 +16,6 @@ from .anatomy import Anatomy, Kind, Layout, Merge, Refusal, Skip
 from .axes import Tag, channel_axis
 from .extensions import find_deepest, find_fusions, find_isotropic
 from .kinds import kinds_of
-from .reach import Reach
 from .rule import Findings, Link, apply_rule
 from .view import GraphView, MergeSite
 
@@ -71,15 +72,7 @@ def locate(traced: Trace) -> Anatomy:
 
 
 def _skip(view: GraphView, link: Link, kind: Kind) -> Skip:
-    reach = Reach(view, frozenset())
-    source = _last_alias(view, link.source, reach)
-    return _draft(view, link.merge, link.operand, link.place, link.decoder, source, kind)
-
-
-def _last_alias(view: GraphView, source: int, reach: Reach) -> int:
-    """Step over operations that only pass the tensor on, such as dropout in eval mode."""
-    del view, reach
-    return source
+    return _draft(view, link.merge, link.operand, link.place, link.decoder, link.source, kind)
 
 
 def _fusion(view: GraphView, site: MergeSite, operand: int, place: int) -> Skip:
@@ -92,7 +85,9 @@ def _draft(view: GraphView, site: MergeSite, operand: int, place: int, decoder: 
     shape = view.shape(operand)
     spatial = view.example_shape[2:]
     at_merge = shape[2:] if layout is Layout.CHANNELS_FIRST else shape[1:-1]
-    stride = tuple(max(1, round(a / b)) for a, b in zip(spatial, at_merge, strict=True)) if len(at_merge) == len(spatial) else ()
+    stride = _stride(spatial, at_merge)
+    if layout is Layout.TOKENS and not stride and not reason:
+        reason = f"{at_merge[0]} tokens do not form a grid over an input of {spatial}"
     return Skip(
         id="",
         kind=kind,
@@ -113,6 +108,16 @@ def _draft(view: GraphView, site: MergeSite, operand: int, place: int, decoder: 
         decoder_node=view.nodes[decoder].name,
         source_node=view.nodes[source].name,
     )
+
+
+def _stride(spatial: tuple[int, ...], at_merge: tuple[int, ...]) -> tuple[int, ...]:
+    """Return input size over merge size per dimension; for tokens, the common stride of their grid."""
+    if len(at_merge) == len(spatial):
+        return tuple(max(1, round(a / b)) for a, b in zip(spatial, at_merge, strict=True))
+    for step in range(1, max(spatial) + 1):
+        if len(at_merge) == 1 and math.prod(-(-size // step) for size in spatial) == at_merge[0]:
+            return (step,) * len(spatial)
+    return ()
 
 
 def _layout(view: GraphView, operand: int) -> tuple[Layout, str]:
@@ -147,8 +152,6 @@ def _source_module(view: GraphView, source: int, merge: int) -> str:
 
 
 def _numbered(view: GraphView, drafts: list[Skip]) -> tuple[Skip, ...]:
-    from dataclasses import replace
-
     order = {node.name: i for i, node in enumerate(view.nodes)}
 
     def key(skip: Skip) -> tuple[int, ...]:

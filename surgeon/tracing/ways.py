@@ -110,6 +110,9 @@ def plain_graph_module(module: fx.GraphModule, host: nn.Module) -> fx.GraphModul
     does not use, and the constants of the trace as buffers that no state dict carries.
     """
     _drop_checks(module.graph)
+    # Unpickling a graph module runs its tracer again, and the one of torch.export takes arguments that are gone.
+    module.graph._tracer_cls = None
+    module.graph._tracer_extras = None
     plain = fx.GraphModule(module, module.graph)
     adopt_state(plain, host)
     plain.eval()
