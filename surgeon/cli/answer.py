@@ -45,9 +45,10 @@ class Answer:
         """Print the result as JSON."""
         self.output.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
 
-    def note(self, *renderables: RenderableType) -> None:
-        """Print a line of progress."""
-        self.progress_console().print(*renderables, highlight=False)
+    def note(self, *lines: str) -> None:
+        """Print lines of progress, as they are."""
+        for line in lines:
+            self.progress_console().print(line, highlight=False, markup=False, soft_wrap=True)
 
     def progress_console(self) -> Console:
         """Return a console on the stream of progress."""

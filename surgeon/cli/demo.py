@@ -17,6 +17,7 @@ from .hosting import HostRequest
 from .options import DeviceOption, TracebackOption
 
 if TYPE_CHECKING:
+    from surgeon.data import Preparation
     from surgeon.hosts import Host
 
 _PACKAGE = "mouse_pupil_analysis"
@@ -95,11 +96,11 @@ def _free_folder() -> Path:
     raise RunError("there are 999 demos here", where="surgeon-demo-*", fix="remove some")
 
 
-def _preparation() -> Any:
+def _preparation() -> Preparation:
     """Return how the demo's network was fed when it was trained."""
-    from surgeon.data import Preparation
+    from surgeon.data import Preparation, Scale
 
-    return Preparation(scale="unit", channels=1, resize_fit=_SHAPE[2:])
+    return Preparation(scale=Scale.UNIT, channels=1, resize_fit=_SHAPE[2:])
 
 
 def _inspect(answer: Answer, request: HostRequest, host: Host) -> None:
@@ -112,6 +113,8 @@ def _inspect(answer: Answer, request: HostRequest, host: Host) -> None:
 
 
 def _implant(answer: Answer, request: HostRequest, host: Host, run: Path, device: str) -> None:
+    from surgeon.files import write_json
+
     from .cohorts import DataRequest
     from .operation import Operation, operate
     from .outcome import score_table, verdict_line
@@ -124,11 +127,13 @@ def _implant(answer: Answer, request: HostRequest, host: Host, run: Path, device
         settings={**_SETTINGS, "allow_worse": True, "device": device},
         resume=(run / "checkpoints" / "run.json").exists(),
     )
-    result = operate(answer, operation, host)
-    held_out = ", ".join(result.report["splits"]["test"])
+    report = operate(answer, operation, host).report
+    # The page that the export draws anew says it too.
+    write_json(run / "report.json", {**report, "notes": [_HONESTY]})
+    held_out = ", ".join(report["splits"]["test"])
     answer.say(f"recordings held out from search and training: {held_out}")
-    answer.say(score_table(result.report))
-    answer.say(verdict_line(result.report))
+    answer.say(score_table(report))
+    answer.say(verdict_line(report))
     answer.say(f"[yellow]{_HONESTY}[/]\n")
 
 

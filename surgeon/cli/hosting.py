@@ -14,7 +14,7 @@ from surgeon.errors import InputError, RunError
 from .values import parse_arguments, parse_shape
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from surgeon.hosts import Host
 
@@ -102,7 +102,7 @@ class HostRequest:
         Raises:
             InputError: the host does not accept them.
         """
-        from surgeon.hosts import guess_inputs
+        from surgeon.hosts import guess_inputs, try_inputs
 
         if self.shapes:
             inputs = _noise(self.shapes)
@@ -110,39 +110,8 @@ class HostRequest:
             inputs = host.example
         else:
             inputs = guess_inputs(host.module)
-        check_inputs(host.module, inputs)
+        try_inputs(host.module, inputs)
         return inputs
-
-
-def check_inputs(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-    """Run the network once on the inputs.
-
-    Raises:
-        InputError: it does not accept them.
-    """
-    import torch
-
-    try:
-        with torch.no_grad():
-            module(*inputs)
-    except Exception as error:
-        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in inputs)
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            f"the network does not accept an input of shape {shapes}",
-            where=first[:200],
-            fix=f"give a shape that it accepts, batch first{_suggestion(module)}",
-        ) from error
-
-
-def _suggestion(module: nn.Module) -> str:
-    from surgeon.hosts import guess_inputs
-
-    try:
-        shapes = (",".join(map(str, tensor.shape)) for tensor in guess_inputs(module))
-    except InputError:
-        return ""
-    return ", such as " + " ".join(f"--input {shape}" for shape in shapes)
 
 
 def _noise(shapes: Sequence[tuple[int, ...]]) -> tuple[Tensor, ...]:

@@ -7,9 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from .answer import answering
+from surgeon.errors import WorseError
+
+from .answer import Answer, answering
 from .cohorts import DataRequest
 from .hosting import HostRequest, pick_device
+from .networks import read_report
 from .operation import Operation, operate, show_outcome
 from .options import (
     ArgumentOption,
@@ -178,11 +181,20 @@ def implant(
             settings={**settings, "allow_worse": allow_worse, "device": pick_device(device)},
             resume=resume,
         )
-        result = operate(answer, operation)
-        if json:
-            answer.give_json(result.report)
-        else:
-            show_outcome(answer, result, out)
+        try:
+            report = operate(answer, operation).report
+        except WorseError:
+            # All is written; what was found is the result, also when the gate refuses it.
+            _show(answer, read_report(out), out, json)
+            raise
+        _show(answer, report, out, json)
+
+
+def _show(answer: Answer, report: dict[str, Any], out: Path, json: bool) -> None:
+    if json:
+        answer.give_json(report)
+    else:
+        show_outcome(answer, report, out)
 
 
 def _given(**settings: Any) -> dict[str, Any]:

@@ -71,15 +71,13 @@ def _open_run(request: HostRequest) -> Network:
         recorded = dataclasses.replace(recorded, shapes=request.shapes)
     host = recorded.open()
     data = read_report(run).get("data", {})
-    inputs = _images(run)[:1] or recorded.inputs_for(host)
+    inputs = tuple(_images(run)[:1]) or recorded.inputs_for(host)
     module = load_implant(host.module, run / "implant.safetensors", inputs=inputs)
     if "preparation" in data:
         host = dataclasses.replace(
             host, preparation=Preparation.from_dict(data["preparation"], where=str(run))
         )
-    return Network(
-        module.eval(), tuple(inputs), host, run, tuple(data["classes"]) if "classes" in data else None
-    )
+    return Network(module.eval(), inputs, host, run, tuple(data["classes"]) if "classes" in data else None)
 
 
 def read_report(run: Path) -> dict[str, Any]:

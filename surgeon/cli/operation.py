@@ -72,10 +72,10 @@ def operate(answer: Answer, operation: Operation, opened: Host | None = None) ->
         )
 
 
-def show_outcome(answer: Answer, result: ImplantResult, out: Path) -> None:
+def show_outcome(answer: Answer, report: dict[str, Any], out: Path) -> None:
     """Print the scores, the verdict, the files and the next command."""
-    answer.say(score_table(result.report))
-    answer.say(verdict_line(result.report), "")
+    answer.say(score_table(report))
+    answer.say(verdict_line(report), "")
     answer.say(
         path_table(
             {
