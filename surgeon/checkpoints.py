@@ -192,23 +192,19 @@ def _read_pickle(file: Path, trust: bool) -> Any:
             return torch.load(file, map_location="cpu", weights_only=False)
         with torch.serialization.safe_globals(_numpy_scalars()):
             return torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        names = _unsafe_globals(file)
-        if trust or not names:
-            raise CheckpointError(_unreadable(error), where=str(file), fix="save it again") from error
-        raise CheckpointError(
-            f"the checkpoint would run code when it is read: {_shorten(names)}",
-            where=str(file),
-            fix="save network.state_dict() instead, or trust the file (--trust) if you know who wrote it",
-        ) from error
     except Exception as error:
         # A truncated or foreign file fails in as many ways as there are parsers.
-        raise CheckpointError(_unreadable(error), where=str(file), fix="copy or save it again") from error
-
-
-def _unreadable(error: Exception) -> str:
-    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return f"the checkpoint cannot be read: {first[:160]}"
+        names = [] if trust or not isinstance(error, pickle.UnpicklingError) else _unsafe_globals(file)
+        if names:
+            raise CheckpointError(
+                f"the checkpoint would run code when it is read: {_shorten(names)}",
+                where=str(file),
+                fix="save network.state_dict() instead, or trust the file (--trust) if you know who wrote it",
+            ) from error
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(
+            f"the checkpoint cannot be read: {first[:160]}", where=str(file), fix="copy or save it again"
+        ) from error
 
 
 def _unsafe_globals(file: Path) -> list[str]:

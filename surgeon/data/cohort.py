@@ -8,16 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from surgeon.errors import DataError
 
+from .decoding import decode_case, decode_volume_once
 from .preparation import Preparation
-from .preparing import Region, prepare_geometry, prepare_intensities
-from .reading import read_image, read_label
+from .preparing import Region, prepare_geometry
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +50,7 @@ class Sample:
         subject: of the case.
         spacing: size of a pixel or voxel in mm, after resizing.
         region: `((start, stop), ...)` for each spatial axis: what is image and not padding.
+        between: distance between the slices in mm, for a slice.
     """
 
     image: Tensor
@@ -60,6 +59,7 @@ class Sample:
     subject: str
     spacing: tuple[float, ...]
     region: Region
+    between: float | None = None
 
 
 class SampleMemory:
@@ -151,15 +151,18 @@ class Cohort:
         return sample
 
     def _read(self, case: Case) -> Sample:
-        image, spacing = self._read_channels(case)
-        label = None if case.label is None else self._read_classes(case, tuple(image.shape[1:]))
+        decode = decode_case if case.slice is None else decode_volume_once
+        image, label, spacing = decode(case.images, case.label, self.preparation, self.classes)
+        between = None
         if case.slice is not None:
             axis, index = case.slice
-            image = image.select(axis + 1, index)
-            label = None if label is None else label.select(axis, index)
+            # A copy: a view would keep the whole volume in memory.
+            image = image.select(axis + 1, index).clone()
+            label = None if label is None else label.select(axis, index).clone()
+            between = spacing[axis]
             spacing = spacing[:axis] + spacing[axis + 1 :]
         image, label, spacing, region = prepare_geometry(image, label, self.preparation, spacing)
-        return Sample(image.contiguous(), label, case.id, case.subject, spacing, region)
+        return Sample(image.contiguous(), label, case.id, case.subject, spacing, region, between)
 
     def check(self) -> None:
         """Read every case once, so that a file that cannot be used is found before any training.
@@ -169,10 +172,6 @@ class Cohort:
         """
         for case in self.cases:
             self.read(case)
-
-    def spacing_of(self, case: Case) -> tuple[float, ...]:
-        """Return the size of a pixel or voxel of a case's file in mm, of the whole volume for a slice."""
-        return read_image(case.images[0], self.preparation.axes, self.preparation.orientation).spacing
 
     def to_dict(self) -> dict[str, Any]:
         """Return a summary in plain JSON."""
@@ -186,66 +185,3 @@ class Cohort:
             "channels": self.channels,
             "preparation": self.preparation.to_dict(),
         }
-
-    def _read_channels(self, case: Case) -> tuple[Tensor, tuple[float, ...]]:
-        how = self.preparation
-        raws = [read_image(path, how.axes, how.orientation) for path in case.images]
-        for path, raw in zip(case.images, raws, strict=True):
-            if raw.array.shape[1:] != raws[0].array.shape[1:]:
-                raise DataError(
-                    f"the channels of a case differ in size: {_size(raw.array.shape[1:])} against"
-                    f" {_size(raws[0].array.shape[1:])}",
-                    where=str(path),
-                )
-        array = raws[0].array if len(raws) == 1 else np.concatenate([raw.array for raw in raws])
-        return prepare_intensities(array, how, str(case.images[0])), raws[0].spacing
-
-    def _read_classes(self, case: Case, size: tuple[int, ...]) -> Tensor:
-        assert case.label is not None
-        how = self.preparation
-        array = read_label(case.label, how.axes, how.orientation).array
-        if array.shape != size:
-            raise DataError(
-                f"image and label differ in size: {_size(size)} against {_size(array.shape)}",
-                where=f"{case.images[0]} and {case.label}",
-                fix="write the label on the image's grid",
-            )
-        return torch.from_numpy(to_classes(array, self.classes, how.binarise, str(case.label)))
-
-
-def to_classes(
-    values: NDArray[Any], classes: tuple[str, ...], binarise: bool, where: str
-) -> NDArray[np.int64]:
-    """Turn the values of a label file into class numbers.
-
-    Args:
-        values: int64 `(*spatial)`.
-        classes: names of the classes, background first.
-        binarise: every value above 0 is class 1.
-        where: named in an error.
-
-    Raises:
-        DataError: a value is no class.
-    """
-    if binarise:
-        return (values > 0).astype(np.int64)
-    # Two classes are often written as black and white.
-    if len(classes) == 2 and not ((values != 0) & (values != 255)).any():
-        return (values > 0).astype(np.int64)
-    if values.size and (values.min() < 0 or values.max() >= len(classes)):
-        unknown = sorted({int(v) for v in np.unique(values)} - set(range(len(classes))))
-        named = ", ".join(f"{index} {name}" for index, name in enumerate(classes))
-        raise DataError(
-            f"the label holds unknown classes: {_listed(unknown)} (known: {named})",
-            where=where,
-            fix="name every class with classes, or make all above 0 foreground with binarise (--binarise)",
-        )
-    return np.ascontiguousarray(values)
-
-
-def _listed(values: list[int]) -> str:
-    return ", ".join(map(str, values[:5])) + (f" and {len(values) - 5} more" if len(values) > 5 else "")
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))

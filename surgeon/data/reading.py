@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,12 +187,6 @@ def _open_nifti(path: Path) -> Any:
 
 
 def _read_volume(path: Path, axes: str, orientation: str | None) -> Raw:
-    return _volume_memo(path, path.stat().st_mtime_ns, axes, orientation)
-
-
-# The slices of one volume are read one after the other; four volumes serve four channels or neighbours.
-@functools.lru_cache(maxsize=4)
-def _volume_memo(path: Path, _changed: int, axes: str, orientation: str | None) -> Raw:
     return _decoded(path, lambda file: _decode_volume(file, axes, orientation))  # type: ignore[no-any-return]
 
 
@@ -214,7 +207,6 @@ def _decode_volume(path: Path, axes: str, orientation: str | None) -> Raw:
         )
     array = np.asanyarray(image.dataobj)
     array = array[None] if array.ndim == 3 else np.moveaxis(array, -1, 0)
-    array.setflags(write=False)
     if axes == "xyz":
         return Raw(array, spacing)
     return Raw(array.transpose(0, 3, 2, 1), spacing[::-1])

@@ -33,8 +33,6 @@ def open_program(file: Path) -> tuple[fx.GraphModule, tuple[Tensor, ...] | None]
             where=str(file),
             fix="write it again with torch.export.save, with this version of torch or an older one",
         ) from error
-    if not isinstance(exported, fx.GraphModule):
-        raise HostError("the exported program holds no graph", where=str(file))
     # The module of an exported program refuses train() and eval(); the same graph on its own does not.
     graph_module = fx.GraphModule(exported, exported.graph, class_name=file.stem)
     _check_mode(graph_module, file)

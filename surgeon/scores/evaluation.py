@@ -186,11 +186,11 @@ def _whole(
     for case, sample, prediction in predicted:
         parts.setdefault(case.volume, []).append((case, sample, prediction))
         if len(parts[case.volume]) == counts[case.volume]:
-            yield _assembled(cohort, parts.pop(case.volume))
+            yield _assembled(parts.pop(case.volume))
 
 
 def _assembled(
-    cohort: Cohort, parts: list[tuple[Case, Sample, Tensor]]
+    parts: list[tuple[Case, Sample, Tensor]],
 ) -> tuple[list[Case], Tensor, Tensor, tuple[float, ...]]:
     parts = sorted(parts, key=lambda part: part[0].id)
     pairs = [_without_padding(sample, prediction) for _, sample, prediction in parts]
@@ -201,7 +201,8 @@ def _assembled(
         return cases, *pairs[0], spacing
     prediction = torch.stack([pair[0] for pair in pairs], cut[0])
     label = torch.stack([pair[1] for pair in pairs], cut[0])
-    between = cohort.spacing_of(cases[0])[cut[0]]
+    between = parts[0][1].between
+    assert between is not None
     return cases, prediction, label, (*spacing[: cut[0]], between, *spacing[cut[0] :])
 
 

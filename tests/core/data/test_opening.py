@@ -130,6 +130,18 @@ def test_a_network_for_images_gets_the_slices_of_volumes(tmp_path: Path) -> None
     assert torch.equal(sample.label[:10, :12], torch.from_numpy(ball()[:, :, 7]).long())
 
 
+def test_a_volume_that_changed_is_read_again_for_its_slices(tmp_path: Path) -> None:
+    cohort = open_data(
+        decathlon_folder(tmp_path), spatial_dims=2, preparation=Preparation(scale="none"), memory=0
+    )
+    case = cohort.cases[7]
+    assert cohort.read(case).image.max() == 7
+    volume(case.images[0], (ball() * 5).astype(np.float32))
+    os.utime(case.images[0], ns=(1, 1))
+    assert cohort.read(case).image.max() == 5
+    assert cohort.read(case).between == 3.0
+
+
 def test_slices_are_cut_along_the_axis_that_is_asked_for(tmp_path: Path) -> None:
     cohort = open_data(decathlon_folder(tmp_path), spatial_dims=2, slice_axis=0)
     assert len(cohort.cases) == 3 * 10

@@ -81,16 +81,6 @@ def test_a_volume_is_turned_to_the_orientation_that_is_asked_for(tmp_path: Path)
     assert np.argwhere(turned).tolist() == [[3, 4, 0]]
 
 
-def test_a_volume_that_changed_is_read_again(tmp_path: Path) -> None:
-    import os
-
-    file = volume(tmp_path / "a.nii", ball())
-    assert read_image(file).array.max() == 1
-    volume(file, ball() * 3)
-    os.utime(file, ns=(1, 1))
-    assert read_image(file).array.max() == 3
-
-
 @pytest.mark.parametrize("size", [np.nan, np.inf])
 def test_a_voxel_size_that_is_none_is_refused(size: float, tmp_path: Path) -> None:
     content = bytearray(nibabel.Nifti1Image(ball(), np.eye(4)).to_bytes())
