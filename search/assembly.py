@@ -8,6 +8,7 @@ from torch import nn
 
 from surgeon.errors import InputError, SpliceError
 from surgeon.skips import Anatomy, Kind, Skip
+from surgeon.splicing import grid_of
 
 from .cells import Adapter, Architecture, BatchedSearchCell, CellSpec, DerivedCell, SearchCell
 from .config import Config
@@ -51,17 +52,18 @@ def _named(anatomy: Anatomy, skip_id: str) -> Skip:
     return skip
 
 
-def specify_cells(skips: tuple[Skip, ...], config: Config, table: Table) -> dict[str, CellSpec]:
-    """Return what the cell on each skip is built from, by skip id.
+def specify_cells(anatomy: Anatomy, config: Config, table: Table) -> dict[str, CellSpec]:
+    """Return what the cell on each chosen skip is built from, by skip id.
 
     Raises:
-        InputError: an operation is unknown.
+        InputError: an operation or a skip is unknown.
+        SpliceError: a named skip cannot be implanted, or there is none to implant.
     """
     check_operations(config.operations, table)
     return {
         skip.id: CellSpec(
             channels=skip.channels,
-            spatial_dims=len(skip.spatial),
+            spatial_dims=len(grid_of(anatomy, skip)),
             decoder_channels=skip.decoder_channels,
             width=config.width,
             states=config.states,
@@ -70,7 +72,7 @@ def specify_cells(skips: tuple[Skip, ...], config: Config, table: Table) -> dict
             partial=config.partial,
             operations=config.operations,
         )
-        for skip in skips
+        for skip in choose_skips(anatomy, config)
     }
 
 

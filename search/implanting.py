@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from surgeon.splicing import SplicedNetwork
 from torch import Tensor, nn
 
 from surgeon.data import Cohort
 from surgeon.errors import InputError, WorseError
 from surgeon.skips import Anatomy
+from surgeon.splicing import SplicedNetwork
 
 from .assembly import Table, build_derived_cells
 from .config import Config

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from surgeon.splicing import SplicedNetwork, splice
 from torch import Tensor, nn
 
 from surgeon.checkpoints import fingerprint
 from surgeon.errors import RunError
 from surgeon.files import whole_file
 from surgeon.skips import Skip
+from surgeon.splicing import SplicedNetwork, splice
 
 from .assembly import Table, build_derived_cells
 from .cells import CellSpec

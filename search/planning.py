@@ -8,16 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from surgeon.splicing import SplicedNetwork, splice
 from torch import Tensor, nn
 
 from surgeon.checkpoints import fingerprint
 from surgeon.data import Batches, Cohort, Splits, open_data, split_subjects
-from surgeon.errors import DataError, InputError
+from surgeon.errors import DataError, InputError, TraceError
 from surgeon.scores import Task, find_task
-from surgeon.skips import Anatomy, inspect
+from surgeon.skips import Anatomy, locate
+from surgeon.splicing import SplicedNetwork, splice_trace
+from surgeon.tracing import Trace, trace
 
-from .assembly import Table, choose_skips, specify_cells
+from .assembly import Table, specify_cells
 from .bilevel import Supply
 from .cells import CellSpec
 from .config import Config
@@ -31,6 +32,7 @@ class Plan:
 
     Attributes:
         host: a copy of the host in eval mode, on the device.
+        trace: the host as a graph.
         fingerprint: of the host.
         anatomy: its skips.
         specs: the cell on each chosen skip, by skip id.
@@ -44,6 +46,7 @@ class Plan:
     """
 
     host: nn.Module
+    trace: Trace
     fingerprint: str
     anatomy: Anatomy
     specs: Mapping[str, CellSpec]
@@ -81,8 +84,7 @@ class Plan:
 
     def splice(self, implants: Mapping[str, nn.Module]) -> SplicedNetwork:
         """Splice modules into the host, and move the network to the device."""
-        host = self.host if self.device.type == "cpu" else copy.deepcopy(self.host).cpu()
-        return splice(host, self.inputs, dict(implants)).to(self.device)
+        return splice_trace(self.trace, implants).to(self.device)
 
 
 def plan_operation(
@@ -112,13 +114,15 @@ def plan_operation(
     image = draw_batches(cohort.select(splits.train), config, "training").batch(0, 0).image[:1]
     task = _find_task(host, image, cohort)
     example = (image,) if inputs is None else _example(inputs)
-    anatomy = inspect(host, example)
-    specs = specify_cells(choose_skips(anatomy, config), config, table)
+    traced = trace(host, example)
+    _check_freedom(traced, image, config)
+    anatomy = locate(traced)
     return Plan(
         host=copy.deepcopy(host).eval().to(device),
+        trace=traced,
         fingerprint=fingerprint(host),
         anatomy=anatomy,
-        specs=specs,
+        specs=specify_cells(anatomy, config, table),
         inputs=example,
         config=config,
         cohort=cohort,
@@ -166,6 +170,20 @@ def _example(inputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             fix="wrap it in a module that takes the image alone and fills in the others",
         )
     return example
+
+
+def _check_freedom(traced: Trace, image: Tensor, config: Config) -> None:
+    """Refuse a graph that holds for one batch size or one image size where training needs others."""
+    fixed = "batch size" if not traced.summary.free_batch else ""
+    example = traced.example.args[0]
+    if not traced.summary.free_sizes and (config.crop or tuple(image.shape[2:])) != tuple(example.shape[2:]):
+        fixed = "image size"
+    if fixed:
+        raise TraceError(
+            f"the graph of the host holds for one {fixed} only: that of the example, {tuple(example.shape)}",
+            where=traced.host_name,
+            fix="give an example (inputs) of the training images' size, or export the host with free sizes",
+        )
 
 
 def _find_task(host: nn.Module, image: Tensor, cohort: Cohort) -> Task:

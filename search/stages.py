@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from surgeon.splicing import SplicedNetwork
 from torch import Tensor, nn
 
 from surgeon.errors import GateError
+from surgeon.splicing import SplicedNetwork
 
 from .assembly import build_adapters, build_architectures, build_search_cells
 from .bilevel import SearchPhase, Supply

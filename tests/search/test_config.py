@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pydantic
 import pytest
+from surgeon.search import Config, Inputs
 
 from surgeon.errors import InputError
-from surgeon.search import Config, Inputs
 
 
 def test_the_defaults_are_those_of_the_method():
@@ -35,7 +35,7 @@ def test_a_setting_that_cannot_be_used_is_named(settings, text):
 
 
 def test_every_bad_setting_is_named_at_once():
-    with pytest.raises(InputError, match="epochs: .*; clip: "):
+    with pytest.raises(InputError, match=r"epochs: .*; clip: "):
         Config.create(epochs=0, clip=-1)
 
 

@@ -5,9 +5,9 @@ import json
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from surgeon.search.genotype import CellGenotype, CellMerge, Edge, Genotype, Inputs, Scope, state_names
 
 from surgeon.errors import InputError
-from surgeon.search.genotype import CellGenotype, CellMerge, Edge, Genotype, Inputs, Scope, state_names
 
 
 @st.composite
@@ -105,7 +105,7 @@ def test_a_missing_field_is_refused(key):
 
 
 def test_an_unknown_merge_is_refused():
-    with pytest.raises(InputError, match="ill-formed genotype.*'sum' is not a valid CellMerge"):
+    with pytest.raises(InputError, match=r"ill-formed genotype.*'sum' is not a valid CellMerge"):
         Genotype.from_dict({**EXAMPLE.to_dict(), "merge": "sum"})
 
 

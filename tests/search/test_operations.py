@@ -2,9 +2,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
-
-from surgeon.errors import InputError
 from surgeon.search.operations import (
     GROUPED,
     OPERATIONS,
@@ -12,6 +9,9 @@ from surgeon.search.operations import (
     check_operations,
     with_operations,
 )
+from torch import nn
+
+from surgeon.errors import InputError
 
 SIZES = {1: (9,), 2: (9, 7), 3: (5, 6, 7)}
 

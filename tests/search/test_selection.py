@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import torch
-
 from surgeon.search import Architecture, CellMerge, CellSpec, Edge, Inputs, Scope
 from surgeon.search.selection import select_all, select_by_weight
 
@@ -37,7 +36,7 @@ def test_the_classic_choice_is_worked_out_by_hand():
 
 
 def test_beta_can_outweigh_a_better_operation():
-    """Worth: 0.58 * 0.09 = 0.05 for the sure edge, 0.36 * 0.245 = 0.09 and 0.36 * 0.665 = 0.24 for the others."""
+    """Worth: 0.58 * 0.09 = 0.05 for the sure edge, 0.36 * 0.245 = 0.09 and 0.36 * 0.665 = 0.24."""
     spec = CellSpec(16, 2, states=3, operations=OPERATIONS)
     made = architecture(
         spec, [[0, 0, 0.0]] * 3 + [[0, 0, 1.0], [0, 0, 0.1], [0, 0, 0.1]], [0, 0, 0, 0, 1, 2.0]

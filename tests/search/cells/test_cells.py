@@ -4,9 +4,6 @@ import copy
 
 import pytest
 import torch
-from torch import nn
-
-from surgeon.errors import InputError
 from surgeon.search import (
     Adapter,
     Architecture,
@@ -21,6 +18,9 @@ from surgeon.search import (
     with_operations,
 )
 from surgeon.search.cells.reference import shuffle_order
+from torch import nn
+
+from surgeon.errors import InputError
 
 SEARCH_CELLS = [SearchCell, BatchedSearchCell]
 SMALL = CellGenotype(0.25, (Edge("input0", "state0", "sep3"), Edge("state0", "state1", "max3")))
