@@ -98,6 +98,22 @@ def regrouped(axes: Axes, shape: Shape) -> Axes | None:
     return tuple(result) if not factors else None
 
 
+def spread(axes: Axes) -> Axes:
+    """Turn channels that were folded in among positions into positions: a depth-to-space.
+
+    An axis of positions and channels is one only while another axis still holds channels alone; where
+    none does, the positions were folded into the channels instead, as in a patch merging.
+    """
+    tags = [{factor.tag for factor in one} for one in axes]
+    if {Tag.CHANNEL} not in tags:
+        return axes
+    mixed = {Tag.SPACE, Tag.CHANNEL}
+    return tuple(
+        tuple(Factor(factor.size, Tag.SPACE) for factor in one) if found == mixed else one
+        for one, found in zip(axes, tags, strict=True)
+    )
+
+
 def broadcast(inputs: Sequence[tuple[Axes, Shape]], shape: Shape) -> Axes | None:
     """Tag the result of an elementwise operation from its inputs, aligned at the right."""
     same = [axes for axes, size in inputs if size == shape]

@@ -9,7 +9,7 @@ from typing import Any
 from torch import fx
 
 from . import operations as ops
-from .axes import Axes, Shape, Tag, axis, broadcast, channels_first, permuted, regrouped, resized
+from .axes import Axes, Shape, Tag, axis, broadcast, channels_first, permuted, regrouped, resized, spread
 from .operations import is_any
 
 Known = dict[fx.Node, Axes]
@@ -109,7 +109,8 @@ def _permutation(node: fx.Node, sources: list[fx.Node], known: Known, shape: Sha
 
 def _reshape(node: fx.Node, sources: list[fx.Node], known: Known, shape: Shape) -> Axes | None:
     del node
-    return regrouped(known[sources[0]], shape)
+    moved = regrouped(known[sources[0]], shape)
+    return None if moved is None else spread(moved)
 
 
 def _matmul(node: fx.Node, sources: list[fx.Node], known: Known, shape: Shape) -> Axes | None:
