@@ -97,7 +97,7 @@ def takes_other_sizes(host: Callable[[Example], Any], example: Example) -> bool:
     for step in _STEPS:
         try:
             host(_sized(example, tuple(size + step for size in _spatial(example)), 20))
-        except Exception:  # noqa: BLE001, S112 - a host may refuse a size in any way
+        except Exception:  # noqa: BLE001 - a host may refuse a size in any way
             continue
         return True
     return False
@@ -121,7 +121,7 @@ def _find_step(gate: Gate, example: Example, spatial: tuple[int, ...]) -> int:
 def _find_smallest(gate: Gate, example: Example, step: int, floor: int) -> tuple[int, ...]:
     spatial = _spatial(example)
     first = step * -(-floor // step)
-    for size in range(first, min(min(spatial), first + _SMALLEST_TRIED * step), step):
+    for size in range(first, min(*spatial, first + _SMALLEST_TRIED * step), step):
         small = (size,) * len(spatial)
         if gate.check(Case("smallest", _sized(example, small, 22), required=False)):
             return small
@@ -137,7 +137,8 @@ def _samples(example: Example, freedom: Freedom, samples: Sequence[Any]) -> Iter
         inputs = as_example(given, example.kwargs)
         if len(image_shapes(inputs)[0]) != rank or image_shapes(inputs)[0][1] != image_shapes(example)[0][1]:
             raise InputError(
-                f"sample {number} has the shape {image_shapes(inputs)[0]}, the example {image_shapes(example)[0]}",
+                f"sample {number} has the shape {image_shapes(inputs)[0]}, "
+                f"the example {image_shapes(example)[0]}",
                 where="samples",
                 fix="give samples with the channels and dimensions of the example",
             )

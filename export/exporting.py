@@ -15,7 +15,6 @@ import onnx_ir as ir
 import onnxruntime
 import torch
 from torch import Tensor, nn
-from torch.export import ExportedProgram
 
 from surgeon.errors import InputError
 from surgeon.files import sha256, write_json
@@ -23,7 +22,7 @@ from surgeon.tracing import Example, as_example, private_copy, run
 
 from .artifact import Artifact
 from .cases import Sizes, check_everything, takes_other_sizes
-from .flattening import Flat, Freedom, Refusal, first_line, flatten, leaves_of, map_tensors
+from .flattening import Flat, Freedom, Refusal, first_line, flatten, leaves_of, map_tensors, smallest_size
 from .fusion import PassReport, fuse
 from .gate import THRESHOLDS, Gate
 from .naming import input_names, output_names
@@ -147,7 +146,7 @@ def _write(order: Order, path: Path) -> _Written:
     if order.precision is Precision.FP16:
         written, kept = halve(written, leaves_of(example))
     write_model(written, path)
-    return _Written(path, written, flat, _smallest_size(flat.program), fused.passes, kept)
+    return _Written(path, written, flat, smallest_size(flat.program), fused.passes, kept)
 
 
 def _prove(order: Order, written: _Written) -> Artifact:
@@ -168,11 +167,11 @@ def _prove(order: Order, written: _Written) -> Artifact:
 
     gate = Gate(order.host, export, THRESHOLDS[order.precision])
     proved = check_everything(gate, order.example, written.flat.freedom, written.floor, order.samples)
-    return _describe(order, written, gate, proved, provider, _compare_latency(order, export))
+    return _describe(order, written, gate, proved, provider=provider, latency=_compare_latency(order, export))
 
 
 def _describe(
-    order: Order, written: _Written, gate: Gate, proved: Sizes, provider: str, latency: dict[str, Latency]
+    order: Order, written: _Written, gate: Gate, proved: Sizes, *, provider: str, latency: dict[str, Latency]
 ) -> Artifact:
     return Artifact(
         folder=written.path.parent,
@@ -224,29 +223,14 @@ def _run_once(order: Order) -> Any:
 
 def _flatten(order: Order, model: nn.Module, example: Example) -> Flat:
     """Make a graph with the most freedom that the order wants and the network allows."""
+    fixed = (Freedom.BATCH, Freedom.NOTHING)
     if order.sizes is SizePolicy.FIXED:
-        wanted, refusals = (Freedom.BATCH, Freedom.NOTHING), ()
-    elif takes_other_sizes(order.host, order.example):
+        return flatten(model, example, fixed)
+    if takes_other_sizes(order.host, order.example):
         return flatten(model, example)
-    else:
-        wanted = (Freedom.BATCH, Freedom.NOTHING)
-        refusals = (Refusal(Freedom.BATCH_AND_SIZES, "the network takes no larger size than the example's"),)
-    flat = flatten(model, example, wanted)
-    return replace(flat, refusals=(*refusals, *flat.refusals))
-
-
-def _smallest_size(program: ExportedProgram) -> int:
-    """Return the smallest spatial size that torch.export found the graph to hold for."""
-    floor = 1
-    inputs = set(program.graph_signature.user_inputs)
-    for node in program.graph.nodes:
-        value = node.meta.get("val")
-        if node.name not in inputs or not isinstance(value, Tensor):
-            continue
-        for size in value.shape[2:]:
-            limits = program.range_constraints.get(getattr(getattr(size, "node", None), "expr", None))
-            floor = max(floor, int(limits.lower) if limits is not None else 1)
-    return floor
+    flat = flatten(model, example, fixed)
+    refusal = Refusal(Freedom.BATCH_AND_SIZES, "the network takes no larger size than the example's")
+    return replace(flat, refusals=(refusal, *flat.refusals))
 
 
 def _on_cpu(order: Order) -> tuple[nn.Module, Example]:

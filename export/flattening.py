@@ -126,13 +126,27 @@ def leaves_of(example: Example) -> list[Tensor]:
     return [leaf for leaf in pytree.tree_leaves((example.args, example.kwargs)) if isinstance(leaf, Tensor)]
 
 
+def smallest_size(program: ExportedProgram) -> int:
+    """Return the smallest spatial size that torch.export found the graph to hold for."""
+    floor = 1
+    inputs = set(program.graph_signature.user_inputs)
+    for node in program.graph.nodes:
+        value = node.meta.get("val")
+        if node.name not in inputs or not isinstance(value, Tensor):
+            continue
+        for size in value.shape[2:]:
+            limits = program.range_constraints.get(getattr(getattr(size, "node", None), "expr", None))
+            floor = max(floor, int(limits.lower) if limits is not None else 1)
+    return floor
+
+
 def _export(model: nn.Module, example: Example, freedom: Freedom) -> ExportedProgram:
     # A dimension of size 1 is taken for a constant: the batch is traced with two.
     if freedom.batch and batch_size(example) == 1:
         example = map_tensors(example, lambda x: torch.cat([x, x]) if x.ndim and x.shape[0] == 1 else x)
     # Each tensor a tensor of its own, since the free sizes are filed under the tensor.
     example = map_tensors(example, lambda x: x.detach().clone())
-    batch, shapes = batch_size(example), ShapesCollection()
+    batch, shapes = batch_size(example), ShapesCollection()  # type: ignore[no-untyped-call]
     for tensor in leaves_of(example):
         free = _free_dimensions(tensor, batch, freedom)
         if free:
@@ -143,7 +157,8 @@ def _export(model: nn.Module, example: Example, freedom: Freedom) -> ExportedPro
             model, example.args, example.kwargs, dynamic_shapes=dynamic, strict=False
         )
         # The empty table keeps convolutions whole and writes in-place operations out of place.
-        return program.run_decompositions({})
+        functional: ExportedProgram = program.run_decompositions({})
+    return functional
 
 
 def _free_dimensions(tensor: Tensor, batch: int, freedom: Freedom) -> dict[int, Any]:
@@ -151,5 +166,5 @@ def _free_dimensions(tensor: Tensor, batch: int, freedom: Freedom) -> dict[int, 
     if freedom.batch and tensor.ndim and tensor.shape[0] == batch:
         free[0] = Dim.DYNAMIC
     if freedom.sizes and tensor.ndim > 2:
-        free |= {axis: Dim.DYNAMIC for axis in range(2, tensor.ndim)}
+        free |= dict.fromkeys(range(2, tensor.ndim), Dim.DYNAMIC)
     return free

@@ -1,4 +1,4 @@
-"""The parity gate: an export is compared with the original network on many inputs, and refused if it differs."""
+"""The parity gate: an export is compared with the original network on many inputs, or refused."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def _refusal(case: Case, finding: str) -> ExportError:
     return ExportError(
         f"the export does not compute what the network computes: {finding}",
         where=f"{case.what}, input {' and '.join('x'.join(map(str, shape)) for shape in case.shapes)}",
-        fix="export it for one fixed size with sizes='fixed', or replace the operation that depends on the size"
+        fix="export it for one fixed size with sizes='fixed', or replace what depends on the size"
         if case.what in SIZE_CASES
         else "report the network; nothing was written",
     )

@@ -15,9 +15,49 @@ from surgeon.errors import ExportError
 
 # Statistics of a norm sum thousands of squares and overflow in float16, so norms and reductions are not here.
 _SAFE = frozenset(
-    """Conv ConvTranspose Relu LeakyRelu PRelu Sigmoid Tanh Elu Selu HardSigmoid HardSwish Softplus Gelu Clip
-    Add Sub Mul Div Neg Abs Concat MaxPool AveragePool GlobalAveragePool GlobalMaxPool Slice Split Gather
-    Transpose Reshape Squeeze Unsqueeze Flatten Expand Tile Pad Identity Gemm MatMul Resize Softmax""".split()
+    (
+        "Conv",
+        "ConvTranspose",
+        "Relu",
+        "LeakyRelu",
+        "PRelu",
+        "Sigmoid",
+        "Tanh",
+        "Elu",
+        "Selu",
+        "HardSigmoid",
+        "HardSwish",
+        "Softplus",
+        "Gelu",
+        "Clip",
+        "Add",
+        "Sub",
+        "Mul",
+        "Div",
+        "Neg",
+        "Abs",
+        "Concat",
+        "MaxPool",
+        "AveragePool",
+        "GlobalAveragePool",
+        "GlobalMaxPool",
+        "Slice",
+        "Split",
+        "Gather",
+        "Transpose",
+        "Reshape",
+        "Squeeze",
+        "Unsqueeze",
+        "Flatten",
+        "Expand",
+        "Tile",
+        "Pad",
+        "Identity",
+        "Gemm",
+        "MatMul",
+        "Resize",
+        "Softmax",
+    )
 )
 # float16 ends at 65504; other inputs may reach further than those that were measured.
 _WIDEST = 65504 / 8

@@ -66,7 +66,8 @@ def open_session(
         raise ExportError(
             f"onnxruntime cannot open it: {str(error).splitlines()[0][:200]}",
             where=str(path),
-            fix=f"check that the file is whole and that onnxruntime {onnxruntime.__version__} has {target.provider}",
+            fix=f"check that the file is whole, and that onnxruntime {onnxruntime.__version__} has "
+            f"{target.provider}",
         ) from error
     running = session.get_providers()
     if running[0] != target.provider:

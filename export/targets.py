@@ -23,7 +23,7 @@ class Target:
     Attributes:
         name: as on the command line.
         opset: version of the ONNX operator set.
-        providers: onnxruntime's execution providers, the wanted one first, the ones it may hand nodes to after.
+        providers: onnxruntime's execution providers, the wanted one first, then those it may hand nodes to.
         why: what the choices rest on.
     """
 
@@ -72,7 +72,7 @@ TARGETS: tuple[Target, ...] = (
         "triton",
         20,
         (_CUDA, _CPU),
-        "as ort-cuda: Triton's onnxruntime backend runs CUDA where there is a GPU and configs/cpu.pbtxt elsewhere",
+        "as ort-cuda: Triton runs CUDA where there is a GPU, and configs/cpu.pbtxt elsewhere",
     ),
 )
 

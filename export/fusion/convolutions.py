@@ -67,7 +67,7 @@ class Convolution:
         """Return weight and bias of `scale * conv(x) + shift`, `scale` and `shift` of shape `(out,)`."""
         weight = self.weight.double()
         if self.transposed:
-            grouped = weight.unflatten(0, (self.groups, -1))  # (g, in/g, out/g, *kernel)
+            grouped = weight.reshape(self.groups, -1, *weight.shape[1:])  # (g, in/g, out/g, *kernel)
             wide = scale.reshape(self.groups, 1, -1, *[1] * len(self.kernel))
             weight = (grouped * wide).flatten(0, 1)
         else:
@@ -82,7 +82,7 @@ class Convolution:
         bias = self.bias.double() if self.bias is not None else weight.new_zeros(self.channels_out)
         if self.transposed:
             return weight * scale.reshape(-1, 1, *spatial), bias
-        grouped = weight.unflatten(0, (self.groups, -1))  # (g, out/g, in/g, *kernel)
+        grouped = weight.reshape(self.groups, -1, *weight.shape[1:])  # (g, out/g, in/g, *kernel)
         added = (grouped * shift.reshape(self.groups, 1, -1, *spatial)).flatten(2).sum(2).flatten()
         return (grouped * scale.reshape(self.groups, 1, -1, *spatial)).flatten(0, 1), bias + added
 

@@ -50,8 +50,6 @@ def _kept_operand(draft: Draft, node: fx.Node) -> fx.Node | None:
         return first
     if node.target in _CASTS and _type(first) == _type(node):
         return first
-    if node.target is aten.cat.default:
-        return None
     if len(node.args) < 2:
         return None
     second = node.args[1]

@@ -3,10 +3,14 @@
 `TritonServer` puts this file where Triton looks for a backend of that name; it needs onnxruntime and numpy
 alone. It serves an unmodified ONNX repository on the CPU: the configuration, batching, warm-up and protocol
 are Triton's own, the execution is onnxruntime's.
+
+Tensors cross by DLPack. `as_numpy` and `Tensor(name, array)` of the 2.51 stub read the element size where
+numpy 1 kept it; beside numpy 2 they find zero there, and hand over wrong values without an error.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 from pathlib import Path
 from typing import Any
@@ -40,15 +44,18 @@ class TritonPythonModel:
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer requests, those of equal shape in one run."""
         # The module exists inside Triton alone.
-        import triton_python_backend_utils as triton
+        import triton_python_backend_utils as triton  # type: ignore[import-not-found]
 
         feeds = [
-            {name: triton.get_input_tensor_by_name(request, name).as_numpy() for name in self._inputs}
+            {name: np.from_dlpack(triton.get_input_tensor_by_name(request, name)) for name in self._inputs}
             for request in requests
         ]
         return [
             triton.InferenceResponse(
-                output_tensors=[triton.Tensor(n, a) for n, a in zip(self._outputs, answer, strict=True)]
+                output_tensors=[
+                    triton.Tensor.from_dlpack(n, _handed_over(a))
+                    for n, a in zip(self._outputs, answer, strict=True)
+                ]
             )
             for answer in self._answer(feeds)
         ]
@@ -61,3 +68,13 @@ class TritonPythonModel:
         borders = np.cumsum([len(feed[self._inputs[0]]) for feed in feeds])[:-1]
         outputs = [np.split(array, borders) for array in self._session.run(self._outputs, joined)]
         return [[parts[index] for parts in outputs] for index in range(len(feeds))]
+
+
+def _handed_over(array: np.ndarray[Any, Any]) -> Any:
+    """Return a DLPack capsule that Triton alone will free."""
+    capsule = np.ascontiguousarray(array).__dlpack__()
+    # Triton marks what it took as "used_dlpack", numpy's destructor looks for "used_dltensor" and complains.
+    remove = ctypes.pythonapi.PyCapsule_SetDestructor
+    remove.argtypes = (ctypes.py_object, ctypes.c_void_p)
+    remove(capsule, None)
+    return capsule

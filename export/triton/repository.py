@@ -9,15 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from google.protobuf import text_format
+from google.protobuf import text_format  # type: ignore[import-untyped]
 from torch import Tensor
 
 from surgeon.errors import ExportError
 from surgeon.files import write_text
 
 if TYPE_CHECKING:
-    from ..artifact import Artifact
-    from ..onnx import Port
+    from surgeon.export.artifact import Artifact
+    from surgeon.export.onnx import Port
 
 _TYPES = {
     "float32": "TYPE_FP32",
@@ -139,23 +139,20 @@ def _type(port: Port) -> str:
 
 def _warmups(artifact: Artifact, inputs: Sequence[Tensor], batched: bool) -> list[str]:
     """Write one warm-up for each shape that requests are likely to have: batches, and sizes where free."""
-    sizes = {"example": tuple(inputs[0].shape[2:])}
+    example = tuple(inputs[0].shape[2:])
+    cases = [("example", example, batch) for batch in ((1, _LARGEST_BATCH) if batched else (0,))]
     if artifact.freedom.sizes:
-        sizes |= {"smallest": artifact.sizes.smallest, "larger": artifact.sizes.largest}
-    found: list[str] = []
-    for what, spatial in sizes.items():
-        for batch in (1, _LARGEST_BATCH) if batched and what == "example" else (1,):
-            found.append(_warmup(f"{what} size, batch {batch}", artifact, inputs, spatial, batch, batched))
-    return found
+        sizes = (("smallest", artifact.sizes.smallest), ("larger", artifact.sizes.largest))
+        cases += [(what, spatial, int(batched)) for what, spatial in sizes if spatial != example]
+    return [
+        f'model_warmup [ {{ name: "{what} size, batch {batch}" batch_size: {batch} '
+        f"{_warmup_inputs(artifact, inputs, spatial, batched)} }} ]"
+        for what, spatial, batch in cases
+    ]
 
 
-def _warmup(
-    name: str,
-    artifact: Artifact,
-    inputs: Sequence[Tensor],
-    spatial: tuple[int, ...],
-    batch: int,
-    batched: bool,
+def _warmup_inputs(
+    artifact: Artifact, inputs: Sequence[Tensor], spatial: tuple[int, ...], batched: bool
 ) -> str:
     image = tuple(inputs[0].shape[2:])
     values = []
@@ -165,4 +162,4 @@ def _warmup(
         dims = ", ".join(str(size) for size in (shape[1:] if batched else shape))
         value = f"data_type: {_type(port)} dims: [ {dims} ] random_data: true"
         values.append(f'inputs {{ key: "{port.name}" value {{ {value} }} }}')
-    return f'model_warmup [ {{ name: "{name}" batch_size: {batch if batched else 0} {" ".join(values)} }} ]'
+    return " ".join(values)
