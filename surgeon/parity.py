@@ -57,13 +57,16 @@ def compare(reference: Any, candidate: Any) -> Difference:
     expected, found = tensors_in(reference), tensors_in(candidate)
     if [t.shape for t in expected] != [t.shape for t in found]:
         raise ValueError(
-            f"outputs differ in form: {[tuple(t.shape) for t in expected]} against {[tuple(t.shape) for t in found]}"
+            f"outputs differ in form: {[tuple(t.shape) for t in expected]} "
+            f"against {[tuple(t.shape) for t in found]}"
         )
     pairs = [(a.detach(), b.detach().to(a.device)) for a, b in zip(expected, found, strict=True)]
     largest = max((_largest(a, b) for a, b in pairs), default=0.0)
     scale = max((_wide(a).abs().max().item() for a, _ in pairs if a.numel()), default=0.0)
     agreement = min((_agreement(a, b) for a, b in pairs if a.ndim > 2 and a.numel()), default=1.0)
-    return Difference(largest, largest / max(scale, 1e-12), agreement, all(torch.equal(a, b) for a, b in pairs))
+    return Difference(
+        largest, largest / max(scale, 1e-12), agreement, all(torch.equal(a, b) for a, b in pairs)
+    )
 
 
 def _wide(x: Tensor) -> Tensor:

@@ -32,7 +32,8 @@ class SpliceReport:
 
     Attributes:
         rewired: the changed edges.
-        bit_equal: whether the graph with identities in place of the implants gives the host's outputs to the bit.
+        bit_equal: whether the graph, identities in place of the implants, gives the host's outputs to
+            the bit.
     """
 
     rewired: tuple[Rewiring, ...]
@@ -68,7 +69,7 @@ class SplicedNetwork(fx.GraphModule):
         return self
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SplicedNetwork:
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         tensor = next(iter((*self.parameters(), *self.buffers())), None)
         if tensor is not None and _rebase_devices(self.graph, tensor.device):
             self.recompile()
@@ -79,7 +80,9 @@ class SplicedNetwork(fx.GraphModule):
         return _revive, (rebuild, arguments, dict(self.meta), self.training)
 
 
-def _revive(rebuild: Callable[..., fx.GraphModule], arguments: tuple[Any, ...], meta: dict[str, Any], mode: bool) -> SplicedNetwork:
+def _revive(
+    rebuild: Callable[..., fx.GraphModule], arguments: tuple[Any, ...], meta: dict[str, Any], mode: bool
+) -> SplicedNetwork:
     plain = rebuild(*arguments)
     return _assemble(plain, dict(plain.get_submodule("implants").named_children()), meta).train(mode)
 
@@ -123,7 +126,7 @@ def splice_trace(traced: Trace, implants: Mapping[str, nn.Module]) -> SplicedNet
             fix="splice all cells into the original host at once",
         )
     skips = [_checked(anatomy, skip_id, module) for skip_id, module in implants.items()]
-    ordered = sorted(skips, key=lambda skip: anatomy.skips.index(skip))
+    ordered = sorted(skips, key=anatomy.skips.index)
     plain = copy.deepcopy(traced.graph_module)
     rewired = _rewire(plain.graph, ordered, implants)
     identities = {skip.id: _Identity() for skip in ordered}
@@ -145,15 +148,23 @@ def _checked(anatomy: Anatomy, skip_id: str, module: nn.Module) -> Skip:
         raise SpliceError(
             f"there is no skip {skip_id!r}",
             where=anatomy.host,
-            fix=f"choose among {', '.join(known)}" if known else "this network has no skips: see `surgeon inspect --why`",
+            fix=f"choose among {', '.join(known)}"
+            if known
+            else "this network has no skips: see `surgeon inspect --why`",
         )
     skip = anatomy[skip_id]
     where = f"skip {skip_id} ({skip.source_module or 'input'} -> {skip.merge_module or 'root'})"
     if not skip.implantable:
-        raise SpliceError(f"no cell can be spliced here: {skip.reason}", where=where, fix="leave this skip out")
+        raise SpliceError(
+            f"no cell can be spliced here: {skip.reason}", where=where, fix="leave this skip out"
+        )
     expected = first_form(skip.merge_shape, skip.layout, grid_of(anatomy, skip))
     try:
-        found = tuple(_try_out(module, expected, first_form(skip.decoder_shape, skip.layout, grid_of(anatomy, skip))).shape)
+        found = tuple(
+            _try_out(
+                module, expected, first_form(skip.decoder_shape, skip.layout, grid_of(anatomy, skip))
+            ).shape
+        )
     except (RuntimeError, TypeError, ValueError) as problem:
         raise SpliceError(
             f"the cell fails on a tensor of shape {expected}: {str(problem).splitlines()[0][:200]}",
@@ -190,7 +201,9 @@ def grid_of(anatomy: Anatomy, skip: Skip) -> tuple[int, ...]:
     """Return the spatial size at the merge, also where the tensor is a row of tokens."""
     if skip.layout is not Layout.TOKENS:
         return skip.spatial
-    return tuple(-(-size // step) for size, step in zip(anatomy.input_shapes[0][2:], skip.stride, strict=True))
+    return tuple(
+        -(-size // step) for size, step in zip(anatomy.input_shapes[0][2:], skip.stride, strict=True)
+    )
 
 
 def first_form(shape: tuple[int, ...], layout: Layout, grid: tuple[int, ...]) -> tuple[int, ...]:
@@ -232,7 +245,9 @@ def _rewire(graph: fx.Graph, skips: list[Skip], implants: Mapping[str, nn.Module
             arguments = [_enter(graph, operand, image, skip)]
             if getattr(implants[skip.id], "needs_decoder", False):
                 arguments.append(_enter(graph, decoder, image, skip))
-            result = graph.create_node("call_module", f"implants.{skip.id}", tuple(arguments), {}, name=f"implant_{skip.id}")
+            result = graph.create_node(
+                "call_module", f"implants.{skip.id}", tuple(arguments), {}, name=f"implant_{skip.id}"
+            )
             result.meta = {"shape": skip.merge_shape, "module": f"implants.{skip.id}"}
             if skip.layout is not Layout.CHANNELS_FIRST:
                 result = graph.call_function(from_channels_first, (result, skip.layout is Layout.TOKENS))
@@ -243,8 +258,8 @@ def _rewire(graph: fx.Graph, skips: list[Skip], implants: Mapping[str, nn.Module
 
 def _image(graph: fx.Graph) -> fx.Node:
     """Return the input that holds the image: the first of the largest rank."""
-    inputs = [node for node in graph.nodes if node.op == "placeholder" and isinstance(node.meta.get("shape"), tuple)]
-    return max(inputs, key=lambda node: len(node.meta["shape"]))
+    inputs: list[fx.Node] = [node for node in graph.nodes if node.op == "placeholder"]
+    return max(inputs, key=lambda node: len(node.meta.get("shape") or ()))
 
 
 def _enter(graph: fx.Graph, node: fx.Node, image: fx.Node, skip: Skip) -> fx.Node:
@@ -279,7 +294,9 @@ def _tensors(merge: fx.Node) -> list[Any] | None:
     return list(first) if isinstance(first, tuple | list) else None
 
 
-def _assemble(plain: fx.GraphModule, implants: Mapping[str, nn.Module], meta: dict[str, Any]) -> SplicedNetwork:
+def _assemble(
+    plain: fx.GraphModule, implants: Mapping[str, nn.Module], meta: dict[str, Any]
+) -> SplicedNetwork:
     """Make the network from its graph, the host's state and the implants."""
     holder = nn.ModuleDict(dict(implants))
     plain.add_module("implants", holder)

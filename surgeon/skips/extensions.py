@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from .anatomy import Merge
 from .reach import Reach
 from .rule import Findings, Link, is_sibling, leaves_of, weights_between
-from .view import ABOUT, GraphView, MergeSite, members
+from .view import ABOUT, GraphView, MergeSite, members, was_enlarged
 
 
 def find_deepest(view: GraphView, findings: Findings) -> bool:
@@ -22,7 +22,9 @@ def find_deepest(view: GraphView, findings: Findings) -> bool:
     if not findings.links:
         return False
     reach = Reach(view, frozenset())
-    bottom = min(reach.lowest(link.source, link.decoder) for link in findings.links if link.source != link.decoder)
+    bottom = min(
+        reach.lowest(link.source, link.decoder) for link in findings.links if link.source != link.decoder
+    )
     found = []
     for site in view.merges:
         if site.index in findings.consumed or any(link.merge.index == site.index for link in findings.links):
@@ -86,17 +88,23 @@ def _rungs(view: GraphView, reach: Reach, site: MergeSite) -> list[_Rung]:
             continue
         origin = reach.nearest(shared, reach.ancestors)[-1]
         low = view.resolution[origin] < ABOUT * view.resolution[site.index]
-        if low and leaves_of(view, operand, site.index) == [operand] and _deepens(view, reach, origin, decoder, operand):
+        if (
+            low
+            and leaves_of(view, operand, site.index) == [operand]
+            and _deepens(view, reach, origin, decoder, operand)
+        ):
             link = Link(site, operand, site.places[k], operand, origin, decoder, aggregated=False)
             return [_Rung(link, origin)]
     return []
 
 
 def _deepens(view: GraphView, reach: Reach, origin: int, decoder: int, operand: int) -> bool:
-    """Tell whether the trunk goes on with weights at the origin's resolution on one side and not on the other."""
+    """Tell whether the trunk goes on at the origin's resolution on the decoder's side alone."""
 
     def depth(end: int) -> int:
-        flat = [i for i in members(reach.between(origin, end)) if view.same_resolution(i, origin) and i != origin]
+        flat = [
+            i for i in members(reach.between(origin, end)) if view.same_resolution(i, origin) and i != origin
+        ]
         return sum(view.weights[i] for i in flat)
 
     return depth(decoder) > depth(operand) + 1
@@ -113,28 +121,13 @@ def _nests(view: GraphView, reach: Reach, a: _Rung, b: _Rung) -> bool:
     )
 
 
-def find_fusions(view: GraphView, findings: Findings) -> list[tuple[MergeSite, int, int]]:
-    """Find heads that resize several levels to one resolution and join them all at once.
-
-    Returns:
-        merge, operand and place for each tensor that enters one.
-    """
-    taken = {link.merge.index for link in findings.links}
-    found = []
-    for site in view.merges:
-        if site.merge is Merge.CAT and site.index not in taken | findings.consumed and len(site.operands) >= 3:
-            resized = [operand for operand in site.operands if _was_enlarged(view, operand)]
-            if len(resized) >= 2 and view.output_reach >> site.index & 1:
-                found.extend((site, o, p) for o, p in zip(site.operands, site.places, strict=True))
-    return found
-
-
-def _was_enlarged(view: GraphView, i: int) -> bool:
-    """Tell whether a tensor was made from one of lower resolution without meeting another on the way."""
-    resolution = view.resolution[i]
-    while len(view.sources[i]) == 1:
-        source = view.sources[i][0]
-        if view.resolution[source] < ABOUT * resolution:
-            return True
-        i = source
-    return False
+def find_fusions(view: GraphView, findings: Findings) -> list[MergeSite]:
+    """Find heads that resize several levels to one resolution and join them all at once."""
+    taken = {link.merge.index for link in findings.links} | findings.consumed
+    return [
+        site
+        for site in view.merges
+        if site.merge is Merge.CAT and site.index not in taken and len(set(site.operands)) >= 3
+        if view.output_reach >> site.index & 1
+        and sum(was_enlarged(view, operand) for operand in site.operands) >= 2
+    ]

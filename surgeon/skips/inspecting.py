@@ -54,8 +54,10 @@ def locate(traced: Trace) -> Anatomy:
     if find_deepest(view, findings):
         apply_rule(view, findings)
     kinds = kinds_of(view, findings)
-    drafts = [_skip(view, link, kinds[link]) for link in findings.links]
-    drafts += [_fusion(view, *fused) for fused in find_fusions(view, findings)]
+    drafts = [_skip(view, link, kinds[link]) for link in findings.links if kinds[link] is not Kind.FUSION]
+    sites = {link.merge.index: link.merge for link in findings.links if kinds[link] is Kind.FUSION}
+    fused = (*sites.values(), *find_fusions(view, findings))
+    drafts += [_skip(view, link, Kind.FUSION) for site in fused for link in _operands(site)]
     skips = _numbered(view, drafts)
     parameters = sum(p.numel() for p in traced.graph_module.parameters())
     outputs = tensors_in(run(traced.graph_module, traced.example))
@@ -72,15 +74,8 @@ def locate(traced: Trace) -> Anatomy:
 
 
 def _skip(view: GraphView, link: Link, kind: Kind) -> Skip:
-    return _draft(view, link.merge, link.operand, link.place, link.decoder, link.source, kind)
-
-
-def _fusion(view: GraphView, site: MergeSite, operand: int, place: int) -> Skip:
-    others = [o for o in site.operands if o != operand]
-    return _draft(view, site, operand, place, others[-1], operand, Kind.FUSION)
-
-
-def _draft(view: GraphView, site: MergeSite, operand: int, place: int, decoder: int, source: int, kind: Kind) -> Skip:
+    """Return the value of a link, not numbered yet."""
+    site, operand = link.merge, link.operand
     layout, reason = _layout(view, operand)
     shape = view.shape(operand)
     spatial = view.example_shape[2:]
@@ -93,21 +88,37 @@ def _draft(view: GraphView, site: MergeSite, operand: int, place: int, decoder: 
         kind=kind,
         merge=site.merge,
         merge_module=view.module(site.index),
-        source_module=_source_module(view, source, site.index),
-        source_shape=view.shape(source),
+        source_module=_source_module(view, link.source, site.index),
+        source_shape=view.shape(link.source),
         merge_shape=shape,
         implantable=not reason,
         reason=reason,
         level=0,
         stride=stride,
         layout=layout,
-        decoder_shape=view.shape(decoder),
+        decoder_shape=view.shape(link.decoder),
         merge_node=view.nodes[site.index].name,
         operand_node=view.nodes[operand].name,
-        operand_index=place,
-        decoder_node=view.nodes[decoder].name,
-        source_node=view.nodes[source].name,
+        operand_index=link.place,
+        decoder_node=view.nodes[link.decoder].name,
+        source_node=view.nodes[link.source].name,
     )
+
+
+def _operands(site: MergeSite) -> list[Link]:
+    """Return a link for every operand of a fusion; the last of the others stands for what it meets."""
+    return [
+        Link(
+            site,
+            operand,
+            place,
+            operand,
+            operand,
+            [o for o in site.operands if o != operand][-1],
+            aggregated=False,
+        )
+        for operand, place in zip(site.operands, site.places, strict=True)
+    ]
 
 
 def _stride(spatial: tuple[int, ...], at_merge: tuple[int, ...]) -> tuple[int, ...]:
@@ -140,12 +151,10 @@ def _layout(view: GraphView, operand: int) -> tuple[Layout, str]:
 
 def _source_module(view: GraphView, source: int, merge: int) -> str:
     """Name the largest module that the tensor leaves: none of its users runs inside it."""
-    parts = view.module(source).split(".")
-    users = [view.module(user) for user in (*view.users[source], merge) if user != source]
-    best = ".".join(parts)
-    for length in range(len(parts), 0, -1):
-        name = ".".join(parts[:length])
-        if any(user == name or user.startswith(name + ".") for user in users):
+    users = [view.module(user) for user in (*view.users[source], merge)]
+    best = view.module(source)
+    for name in reversed(view.modules(source)):
+        if not name or any(user == name or user.startswith(name + ".") for user in users):
             break
         best = name
     return best
@@ -155,7 +164,12 @@ def _numbered(view: GraphView, drafts: list[Skip]) -> tuple[Skip, ...]:
     order = {node.name: i for i, node in enumerate(view.nodes)}
 
     def key(skip: Skip) -> tuple[int, ...]:
-        return (-view.resolution[order[skip.operand_node]], order[skip.merge_node], skip.operand_index, order[skip.source_node])
+        return (
+            -view.resolution[order[skip.operand_node]],
+            order[skip.merge_node],
+            skip.operand_index,
+            order[skip.source_node],
+        )
 
     levels: list[int] = []
     numbered = []
@@ -170,14 +184,16 @@ def _numbered(view: GraphView, drafts: list[Skip]) -> tuple[Skip, ...]:
 def _refusals(view: GraphView, findings: Findings, skips: tuple[Skip, ...]) -> tuple[Refusal, ...]:
     used = {skip.merge_node for skip in skips}
     return tuple(
-        Refusal(view.nodes[site.index].name, site.merge, view.module(site.index), view.shape(site.index), reason)
+        Refusal(
+            view.nodes[site.index].name, site.merge, view.module(site.index), view.shape(site.index), reason
+        )
         for site in view.merges
         if view.nodes[site.index].name not in used
-        for reason in [_reason(view, findings, site)]
+        for reason in [_reason(findings, site)]
     )
 
 
-def _reason(view: GraphView, findings: Findings, site: MergeSite) -> str:
+def _reason(findings: Findings, site: MergeSite) -> str:
     if site.index in findings.consumed:
         return "it only gathers the operand of another merge"
     return findings.reasons.get(site.index, "it joins pieces of one tensor")
@@ -189,8 +205,8 @@ def _notes(view: GraphView, skips: tuple[Skip, ...], traced: Trace) -> tuple[str
         cats = sum(site.merge is Merge.CAT for site in view.merges)
         resizes = sum(ops.is_any(name, (*ops.RESIZES, "convtranspose")) for name in view.names)
         notes.append(
-            f"no skip connection: {cats} concatenations and {len(view.merges) - cats} additions of feature maps, "
-            f"{resizes} upsampling operations, none of them joins an encoder with a decoder"
+            f"no skip connection: {cats} concatenations and {len(view.merges) - cats} additions of "
+            f"feature maps, {resizes} upsampling operations, none of them joins an encoder with a decoder"
         )
     if not traced.summary.free_sizes:
         notes.append("the graph is fixed to the example's spatial size")

@@ -7,7 +7,7 @@ from collections import defaultdict
 from .anatomy import Kind, Merge
 from .reach import Reach
 from .rule import Findings, Link, resizes_between, weights_between
-from .view import ABOUT, GraphView
+from .view import GraphView, was_enlarged
 
 
 def kinds_of(view: GraphView, findings: Findings) -> dict[Link, Kind]:
@@ -22,17 +22,16 @@ def kinds_of(view: GraphView, findings: Findings) -> dict[Link, Kind]:
     for link in findings.links:
         by_merge[link.merge.index].append(link)
     wide = {index for index, links in by_merge.items() if _joins_levels(view, links[0])}
-    kinds = {}
-    for index, links in by_merge.items():
-        for link in links:
-            kinds[link] = _kind(view, reach, link, links, index in wide, len(wide))
-    return kinds
+    of_wide = Kind.FUSION if len(wide) == 1 else Kind.DENSE
+    return {
+        link: of_wide if index in wide else _kind(view, reach, link, links)
+        for index, links in by_merge.items()
+        for link in links
+    }
 
 
-def _kind(view: GraphView, reach: Reach, link: Link, links: list[Link], is_wide: bool, wide: int) -> Kind:
-    if is_wide:
-        return Kind.FUSION if wide == 1 else Kind.DENSE
-    if len(links) > 1 and _sources_differ(view, links) or any(other.aggregated for other in links):
+def _kind(view: GraphView, reach: Reach, link: Link, links: list[Link]) -> Kind:
+    if (len(links) > 1 and _sources_differ(view, links)) or any(other.aggregated for other in links):
         return Kind.DENSE
     if link.merge.merge is Merge.ADD and _is_lateral(view, reach, link):
         return Kind.LATERAL
@@ -40,22 +39,15 @@ def _kind(view: GraphView, reach: Reach, link: Link, links: list[Link], is_wide:
 
 
 def _sources_differ(view: GraphView, links: list[Link]) -> bool:
-    return len({link.source for link in links}) > 1 and len({view.resolution[link.source] for link in links}) > 1
+    return (
+        len({link.source for link in links}) > 1 and len({view.resolution[link.source] for link in links}) > 1
+    )
 
 
 def _joins_levels(view: GraphView, link: Link) -> bool:
     """Tell whether a merge joins tensors enlarged from two or more lower levels."""
     operands = [operand for operand in link.merge.operands if operand != link.operand]
-    return len(operands) >= 2 and sum(_is_enlarged(view, operand) for operand in operands) >= 2
-
-
-def _is_enlarged(view: GraphView, i: int) -> bool:
-    resolution = view.resolution[i]
-    while len(view.sources[i]) == 1:
-        if view.resolution[view.sources[i][0]] < ABOUT * resolution:
-            return True
-        i = view.sources[i][0]
-    return False
+    return len(operands) >= 2 and sum(was_enlarged(view, operand) for operand in operands) >= 2
 
 
 def _is_lateral(view: GraphView, reach: Reach, link: Link) -> bool:

@@ -11,13 +11,50 @@ CONVOLUTIONS = ("conv",)
 POOLS = ("maxpool", "avgpool", "lppool", "fractionalmaxpool")
 ADAPTIVE_POOLS = ("adaptive",)
 RESIZES = ("interpolate", "upsample", "pixelshuffle", "gridsample")
-CHANNELS_FIRST = (*CONVOLUTIONS, "batchnorm", "instancenorm", "groupnorm", *POOLS, *ADAPTIVE_POOLS, *RESIZES, "pixelunshuffle", "localresponsenorm", "prelu")
-REDUCTIONS = ("mean", "sum", "amax", "amin", "max", "min", "std", "var", "logsumexp", "norm", "linalgvectornorm")
+CHANNELS_FIRST = (
+    *CONVOLUTIONS,
+    "batchnorm",
+    "instancenorm",
+    "groupnorm",
+    *POOLS,
+    *ADAPTIVE_POOLS,
+    *RESIZES,
+    "pixelunshuffle",
+    "localresponsenorm",
+    "prelu",
+)
+REDUCTIONS = (
+    "mean",
+    "sum",
+    "amax",
+    "amin",
+    "max",
+    "min",
+    "std",
+    "var",
+    "logsumexp",
+    "norm",
+    "linalgvectornorm",
+)
 RESHAPES = ("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "unsafeview")
 PERMUTATIONS = ("permute", "transpose", "movedim", "moveaxis", "swapaxes", "swapdims", "t")
 SIGMOIDS = ("sigmoid", "hardsigmoid")
 # What may stand between a sigmoid and the product that it gates.
-CARRIERS = (*RESHAPES, *PERMUTATIONS, *RESIZES, "expand", "expandas", "repeat", "contiguous", "clone", "to", "typeas", "identity", "dropout", "batchnorm")
+CARRIERS = (
+    *RESHAPES,
+    *PERMUTATIONS,
+    *RESIZES,
+    "expand",
+    "expandas",
+    "repeat",
+    "contiguous",
+    "clone",
+    "to",
+    "typeas",
+    "identity",
+    "dropout",
+    "batchnorm",
+)
 CONCATENATIONS = ("cat", "concat", "concatenate")
 ADDITIONS = ("add", "iadd")
 PRODUCTS = ("mul", "imul", "multiply")

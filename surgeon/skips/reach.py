@@ -16,7 +16,8 @@ class Reach:
     def __init__(self, view: GraphView, removed: frozenset[Edge]) -> None:
         self.view = view
         self.sources = [
-            [source for source in inputs if (source, i) not in removed] for i, inputs in enumerate(view.sources)
+            [source for source in inputs if (source, i) not in removed]
+            for i, inputs in enumerate(view.sources)
         ]
         self.ancestors = self._accumulate(-1)
         self._high: dict[int, list[int]] = {}

@@ -11,6 +11,7 @@ reach the decoder through the inner links. Found links are therefore taken out a
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 
 from . import operations as ops
 from .anatomy import Merge
@@ -66,81 +67,105 @@ def _entry(link: Link) -> int:
     return link.merge.index if link.leaf == link.operand else link.operand
 
 
+class Reason(Enum):
+    """Why a merge is no skip, the most telling last."""
+
+    NO_ORIGIN = "neither side has an origin at this resolution that the other side passes"
+    DIRECT = "a path that keeps the resolution joins both sides: a residual or a branch"
+    SAME_LOWEST = "same lowest resolution on both sides: a residual or a side output"
+    RAW = "the raw input again"
+    NO_SIBLING = "an addition around an inner U that is no sibling of a link: a residual"
+    GATE = "it only feeds a gate or a summary"
+    OUTPUTS = "nothing with weights follows: it only gathers outputs"
+
+
+_TELLING = {reason: rank for rank, reason in enumerate(Reason)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """One search: the graph, who reaches whom without the links found so far, and whether it is the first."""
+
+    view: GraphView
+    reach: Reach
+    findings: Findings
+    first: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """Two operands of a merge: the one that may be a skip, and the one it would meet."""
+
+    site: MergeSite
+    operand: int
+    place: int
+    decoder: int
+
+
 def apply_rule(view: GraphView, findings: Findings) -> None:
     """Find links round by round until a round finds none."""
-    first_round = not findings.links
+    first = not findings.links
     while True:
-        reach = Reach(view, findings.edges)
-        found = [link for site in view.merges for link in _links_of(view, reach, site, findings, first_round)]
-        found = [link for link in found if link.merge.index not in _prepared(view, found)]
+        search = _Round(view, Reach(view, findings.edges), findings, first)
+        found = [link for site in view.merges for link in _links_of(search, site)]
+        prepared = {link.operand for link in found if link.leaf != link.operand}
+        found = [link for link in found if link.merge.index not in prepared]
         for link in found:
             findings.accept(link)
         if not found:
             return
-        first_round = False
+        first = False
 
 
-def _prepared(view: GraphView, found: list[Link]) -> set[int]:
-    """List the concatenations that are an operand of a found link themselves."""
-    del view
-    return {link.operand for link in found if link.leaf != link.operand}
-
-
-def _links_of(
-    view: GraphView, reach: Reach, site: MergeSite, findings: Findings, first_round: bool
-) -> list[Link]:
+def _links_of(search: _Round, site: MergeSite) -> list[Link]:
+    """List the links that enter a merge, or write down why there is none."""
+    view, findings = search.view, search.findings
     if site.index in findings.consumed or view.names[site.index] == "stack":
         return []
-    if not view.output_reach >> site.index & 1:
-        findings.reasons.setdefault(site.index, "it only feeds a gate or a summary")
+    unfit = _unfit(view, site)
+    if unfit:
+        findings.reasons[site.index] = unfit.value
         return []
-    if site.merge is Merge.CAT and not _weights_follow(view, site.index):
-        findings.reasons.setdefault(site.index, "nothing with weights follows: it only gathers outputs")
-        return []
-    links, reasons = [], []
+    links: list[Link] = []
+    reasons = [Reason.NO_ORIGIN]
     for operand, place in zip(site.operands, site.places, strict=True):
         for decoder in site.operands:
             if decoder == operand:
                 continue
-            outcome = _judge(view, reach, site, operand, place, decoder, findings, first_round)
-            if isinstance(outcome, str):
-                reasons.append(outcome)
-            elif outcome:
+            outcome = _judge(search, _Pair(site, operand, place, decoder))
+            if not isinstance(outcome, Reason):
                 links.extend(outcome)
                 break
-    if not links and reasons and not any(link.merge.index == site.index for link in findings.links):
-        findings.reasons[site.index] = max(set(reasons), key=lambda reason: (_WEIGHT.get(reason, 9), reason))
+            reasons.append(outcome)
+    if not links and site.index not in {link.merge.index for link in findings.links}:
+        findings.reasons[site.index] = max(reasons, key=_TELLING.__getitem__).value
     return links
 
 
-_NO_ORIGIN = "neither side has an origin at this resolution that the other side passes"
-_DIRECT = "a path that keeps the resolution joins both sides: a residual or a branch"
-_SAME_LOWEST = "same lowest resolution on both sides: a residual or a side output"
-_SIBLING = "an addition around an inner U that is no sibling of a link: a residual"
-_RAW = "the raw input again"
-_WEIGHT = {_NO_ORIGIN: 0, _DIRECT: 1, _SAME_LOWEST: 2, _RAW: 3, _SIBLING: 4}
+def _unfit(view: GraphView, site: MergeSite) -> Reason | None:
+    """Say what rules a merge out whatever its operands are."""
+    if not view.output_reach >> site.index & 1:
+        return Reason.GATE
+    if site.merge is Merge.CAT and not _weights_follow(view, site.index):
+        return Reason.OUTPUTS
+    return None
 
 
-def _judge(
-    view: GraphView, reach: Reach, site: MergeSite, operand: int, place: int, decoder: int, findings: Findings, first_round: bool
-) -> list[Link] | str:
-    """Judge all tensors behind one operand against another operand; a string is the reason against."""
-    known = {(link.merge.index, link.leaf) for link in findings.links}
-    links, reason = [], _NO_ORIGIN
-    leaves = [leaf for leaf in leaves_of(view, operand, site.index) if (site.index, leaf) not in known]
+def _judge(search: _Round, pair: _Pair) -> list[Link] | Reason:
+    """Judge all tensors behind one operand against another operand."""
+    view, site = search.view, pair.site
+    known = {(link.merge.index, link.leaf) for link in search.findings.links}
+    links, reason = [], Reason.NO_ORIGIN
+    leaves = [leaf for leaf in leaves_of(view, pair.operand, site.index) if (site.index, leaf) not in known]
     for leaf in leaves:
-        outcome = _origin(view, reach, leaf, decoder, view.resolution[site.index])
-        if isinstance(outcome, str):
-            reason = max(reason, outcome, key=lambda r: _WEIGHT[r])
+        origin = _origin(search, leaf, pair)
+        if isinstance(origin, Reason):
+            reason = max(reason, origin, key=_TELLING.__getitem__)
             continue
-        if not first_round:
-            objection = _objection(view, site, leaf, findings)
-            if objection:
-                reason = objection
-                continue
-        seen_lower = reach.lowest(outcome, leaf) < ABOUT * view.resolution[site.index]
-        source = _source(view, outcome, leaf, seen_lower)
-        links.append(Link(site, operand, place, leaf, source, decoder, seen_lower or len(leaves) > 1))
+        lower = search.reach.lowest(origin, leaf) < ABOUT * view.resolution[site.index]
+        source = _source(view, origin, leaf, lower)
+        aggregated = lower or len(leaves) > 1
+        links.append(Link(site, pair.operand, pair.place, leaf, source, pair.decoder, aggregated))
     return links or reason
 
 
@@ -154,28 +179,30 @@ def leaves_of(view: GraphView, operand: int, user: int) -> list[int]:
     return [leaf for inner in site.operands for leaf in leaves_of(view, inner, operand)]
 
 
-def _origin(view: GraphView, reach: Reach, leaf: int, decoder: int, resolution: int) -> int | str:
-    """Return the nearest origin of `leaf` that reaches `decoder` only through lower resolutions."""
+def _origin(search: _Round, leaf: int, pair: _Pair) -> int | Reason:
+    """Return the nearest origin of `leaf` that reaches the decoder only through lower resolutions."""
+    reach, resolution = search.reach, search.view.resolution[pair.site.index]
     high = reach.high(resolution)
     own = high[leaf] | (1 << leaf)
-    if not own & reach.ancestors[decoder] or view.resolution[leaf] < ABOUT * resolution:
-        return _NO_ORIGIN
-    origins = own & reach.ancestors[decoder] & ~(high[decoder] | (1 << decoder))
+    if not own & reach.ancestors[pair.decoder] or search.view.resolution[leaf] < ABOUT * resolution:
+        return Reason.NO_ORIGIN
+    origins = own & reach.ancestors[pair.decoder] & ~(high[pair.decoder] | (1 << pair.decoder))
     if not origins:
-        return _DIRECT
+        return Reason.DIRECT
     origin = reach.nearest(origins, high)[-1]
-    if reach.lowest(origin, decoder) >= ABOUT * reach.lowest(origin, leaf):
-        return _SAME_LOWEST
-    return origin
+    if reach.lowest(origin, pair.decoder) >= ABOUT * reach.lowest(origin, leaf):
+        return Reason.SAME_LOWEST
+    return _objection(search, pair.site, leaf) or origin
 
 
-def _objection(view: GraphView, site: MergeSite, leaf: int, findings: Findings) -> str:
-    """Say what speaks against a link that only appears once inner links are taken out."""
-    if not _has_weights_before(view, leaf):
-        return _RAW
-    if site.merge is Merge.ADD and not any(is_sibling(view, site, link.merge) for link in findings.links):
-        return _SIBLING
-    return ""
+def _objection(search: _Round, site: MergeSite, leaf: int) -> Reason | None:
+    """Say what speaks against a link although its paths are right."""
+    added = site.merge is Merge.ADD
+    if (added or not search.first) and not _has_weights_before(search.view, leaf):
+        return Reason.RAW
+    # Once inner links are taken out, what appears may be a residual around a whole inner U.
+    siblings = (is_sibling(search.view, site, link.merge) for link in search.findings.links)
+    return Reason.NO_SIBLING if added and not search.first and not any(siblings) else None
 
 
 def _has_weights_before(view: GraphView, leaf: int) -> bool:

@@ -31,7 +31,11 @@ def infer_axes(module: fx.GraphModule, names: dict[fx.Node, str], image_rank: in
         shape = node.meta.get("shape")
         if not isinstance(shape, tuple):
             continue
-        axes = _placeholder(shape, image_rank) if node.op == "placeholder" else _transfer(node, names, known, shape)
+        axes = (
+            _placeholder(shape, image_rank)
+            if node.op == "placeholder"
+            else _transfer(node, names, known, shape)
+        )
         if axes is not None and len(axes) == len(shape):
             known[node] = axes
     return known
@@ -86,25 +90,27 @@ def _linear(node: fx.Node, sources: list[fx.Node], known: Known, shape: Shape) -
 def _permutation(node: fx.Node, sources: list[fx.Node], known: Known, shape: Shape) -> Axes | None:
     before = known[sources[0]]
     order = list(range(len(before)))
-    numbers = [n for arg in node.args[1:] for n in (arg if isinstance(arg, tuple | list) else (arg,))]
-    numbers += [n for arg in node.kwargs.values() for n in (arg if isinstance(arg, tuple | list) else (arg,))]
-    if not all(isinstance(n, int) for n in numbers):
+    places = [number % len(before) for number in _integers(node)]
+    if "permute" in str(node.target):
+        order = places
+    elif "move" in str(node.target) and len(places) == 2:
+        order.insert(places[1], order.pop(places[0]))
+    elif len(places) == 2:
+        order[places[0]], order[places[1]] = places[1], places[0]
+    if sorted(order) != list(range(len(before))):
         return None
-    places = [int(n) % len(before) for n in numbers]
-    if len(places) == len(order):
-        order = places if sorted(places) == order else order
-    if len(places) == 2 and "permute" not in str(node.target):
-        a, b = places
-        order = list(range(len(before)))
-        if "move" in str(node.target):
-            order.insert(b, order.pop(a))
-        else:
-            order[a], order[b] = b, a
-    if not places and len(before) == 2:
-        order = [1, 0]
-    moved = permuted(before, order)
     sizes = tuple(sources[0].meta["shape"][index] for index in order)
-    return moved if sizes == shape else None
+    return permuted(before, order) if sizes == shape else None
+
+
+def _integers(node: fx.Node) -> list[int]:
+    """List the integers among a node's arguments after the first, lists unpacked."""
+    numbers: list[int] = []
+    for arg in (*node.args[1:], *node.kwargs.values()):
+        for item in arg if isinstance(arg, tuple | list) else (arg,):
+            if isinstance(item, int) and not isinstance(item, bool):
+                numbers.append(item)
+    return numbers
 
 
 def _reshape(node: fx.Node, sources: list[fx.Node], known: Known, shape: Shape) -> Axes | None:
@@ -145,10 +151,7 @@ def _reduction(node: fx.Node, sources: list[fx.Node], known: Known, shape: Shape
     before = known[sources[0]]
     if len(before) == len(shape):
         return resized(before, shape)
-    dims = next((arg for arg in node.args[1:] if isinstance(arg, int | tuple | list) and not isinstance(arg, bool)), None)
-    dims = node.kwargs.get("dim", dims)
-    numbers = [dims] if isinstance(dims, int) else list(dims or ())  # type: ignore[call-overload]
-    removed = {int(number) % len(before) for number in numbers if isinstance(number, int)}
+    removed = {number % len(before) for number in _integers(node)}
     return tuple(one for index, one in enumerate(before) if index not in removed)
 
 

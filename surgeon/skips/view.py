@@ -45,7 +45,9 @@ class GraphView:
         module = trace.graph_module
         self.nodes: list[fx.Node] = list(module.graph.nodes)
         self.index = {node: i for i, node in enumerate(self.nodes)}
-        self.names = [operation(node, module) if node.op.startswith("call") else node.op for node in self.nodes]
+        self.names = [
+            operation(node, module) if node.op.startswith("call") else node.op for node in self.nodes
+        ]
         self.weights = [node.op.startswith("call") and carries_weights(node, module) for node in self.nodes]
         self.example_shape = image_shapes(trace.example)[0]
         self.axes: dict[fx.Node, Axes] = infer_axes(
@@ -73,7 +75,10 @@ class GraphView:
         for i, node in enumerate(self.nodes):
             if not self._data[i]:
                 continue
-            before = max((resolution[self.index[s]] for s in node.all_input_nodes if self._data[self.index[s]]), default=1)
+            before = max(
+                (resolution[self.index[s]] for s in node.all_input_nodes if self._data[self.index[s]]),
+                default=1,
+            )
             axes = self.axes.get(node)
             if axes is None:
                 resolution[i] = before
@@ -144,6 +149,10 @@ class GraphView:
         """Return the qualified name of the module in whose forward a node runs."""
         return str(self.nodes[i].meta.get("module", ""))
 
+    def modules(self, i: int) -> tuple[str, ...]:
+        """Return the qualified names of all modules in whose forward a node runs, outermost first."""
+        return tuple(self.nodes[i].meta.get("modules", ()))
+
     def site(self, i: int) -> str:
         """Return the file and line that made a node, with the class in whose forward it stands."""
         site = self.nodes[i].meta.get("site", "")
@@ -168,7 +177,11 @@ class GraphView:
         if name in ops.ADDITIONS and len(node.args) >= 2:
             pair = [a for a in node.args[:2] if isinstance(a, fx.Node)]
             indices = tuple(self.index[a] for a in pair)
-            if len(indices) == 2 and all(self._data[j] for j in indices) and len({self.shape(j) for j in indices}) == 1:
+            if (
+                len(indices) == 2
+                and all(self._data[j] for j in indices)
+                and len({self.shape(j) for j in indices}) == 1
+            ):
                 return MergeSite(i, Merge.ADD, indices, (0, 1))
         return None
 
@@ -179,7 +192,9 @@ class GraphView:
             return None
         if self.names[i] != "stack" and not self._along_channels(i):
             return None
-        places = tuple(k for k, t in enumerate(tensors) if isinstance(t, fx.Node) and self._data[self.index[t]])
+        places = tuple(
+            k for k, t in enumerate(tensors) if isinstance(t, fx.Node) and self._data[self.index[t]]
+        )
         operands = tuple(self.index[tensors[k]] for k in places)  # type: ignore[index]
         if len(operands) < 2:
             return None
@@ -194,6 +209,17 @@ class GraphView:
         axes = self.axes.get(node)
         channel = channel_axis(axes) if axes is not None else 1
         return dim == (1 if channel is None else channel)
+
+
+def was_enlarged(view: GraphView, i: int) -> bool:
+    """Tell whether a tensor was made from one of lower resolution without meeting another on the way."""
+    resolution = view.resolution[i]
+    while len(view.sources[i]) == 1:
+        source = view.sources[i][0]
+        if view.resolution[source] < ABOUT * resolution:
+            return True
+        i = source
+    return False
 
 
 def bits(indices: Iterable[int]) -> int:

@@ -60,7 +60,11 @@ def image_shapes(example: Example) -> list[tuple[int, ...]]:
 
 def is_image(leaf: Any) -> bool:
     """Tell whether a leaf has the form `(N, C, *spatial)`."""
-    return isinstance(leaf, Tensor) and leaf.ndim in (3, 4, 5) and (leaf.is_floating_point() or leaf.is_complex())
+    return (
+        isinstance(leaf, Tensor)
+        and leaf.ndim in (3, 4, 5)
+        and (leaf.is_floating_point() or leaf.is_complex())
+    )
 
 
 def map_tensors(example: Example, change: Callable[[Tensor], Tensor]) -> Example:

@@ -66,7 +66,7 @@ def trace(host: nn.Module, inputs: Any, kwargs: dict[str, Any] | None = None) ->
             attempts.append(Attempt(way, f"took longer than {TIME_LIMIT:.0f} seconds"))
             continue
         except Exception as problem:  # noqa: BLE001 - a tracer may raise anything on a network it does not know
-            attempts.append(Attempt(way, _blame(problem, host)))
+            attempts.append(Attempt(way, _blame(problem)))
             continue
         replays = tuple(replay(v.what, expected, module, v.example) for v, expected in subject.variants)
         if not holds(replays[0]):
@@ -75,14 +75,18 @@ def trace(host: nn.Module, inputs: Any, kwargs: dict[str, Any] | None = None) ->
         if all(holds(outcome) for outcome in replays):
             return _finish(subject, module, way, replays, attempts)
         failed = next(outcome for outcome in replays if not holds(outcome))
-        attempts.append(Attempt(way, f"equal on the example, not at another {failed.what}: {_describe(failed)}"))
+        attempts.append(
+            Attempt(way, f"equal on the example, not at another {failed.what}: {_describe(failed)}")
+        )
         if best is None or sum(map(holds, replays)) > sum(map(holds, best[2])):
             best = (module, way, replays)
     if best is None:
         raise _no_way(subject, attempts)
     module, way, replays = best
     kept = tuple(
-        outcome if holds(outcome) else replace(outcome, remark=outcome.remark or "the graph is fixed to the example")
+        outcome
+        if holds(outcome)
+        else replace(outcome, remark=outcome.remark or "the graph is fixed to the example")
         for outcome in replays
     )
     return _finish(subject, module, way, kept, [a for a in attempts if a.way is not way])
@@ -109,7 +113,9 @@ def _study(host: nn.Module, example: Example) -> _Subject:
             except Exception as problem:  # noqa: BLE001 - the host's own limits are a finding, not a failure
                 if index == len(candidates) - 1:
                     shapes = tuple(image_shapes(candidate))
-                    refused.append(Replay(what, shapes, None, f"the host itself refuses: {first_line(problem)}"))
+                    refused.append(
+                        Replay(what, shapes, None, f"the host itself refuses: {first_line(problem)}")
+                    )
     return _Subject(twin, example, tuple(variants), tuple(refused))
 
 
@@ -175,7 +181,7 @@ def _describe(outcome: Replay) -> str:
     return f"largest difference {outcome.difference.largest:.3g} on {outcome.shapes}"
 
 
-def _blame(problem: BaseException, host: nn.Module) -> str:
+def _blame(problem: BaseException) -> str:
     """Say what a tracer stumbled over, with the file and line of the host's code."""
     frames = [f for f in traceback.extract_tb(problem.__traceback__) if not _is_machinery(f.filename)]
     place = f", at {frames[-1].filename}:{frames[-1].lineno} (`{frames[-1].line}`)" if frames else ""
@@ -183,7 +189,18 @@ def _blame(problem: BaseException, host: nn.Module) -> str:
 
 
 def _is_machinery(filename: str) -> bool:
-    return any(part in filename for part in ("/torch/", "/sympy/", "<eval_with_key>", "/contextlib.py", __file__, "/tracing/ways.py", "/tracing/replay.py"))
+    return any(
+        part in filename
+        for part in (
+            "/torch/",
+            "/sympy/",
+            "<eval_with_key>",
+            "/contextlib.py",
+            __file__,
+            "/tracing/ways.py",
+            "/tracing/replay.py",
+        )
+    )
 
 
 def _no_way(subject: _Subject, attempts: list[Attempt]) -> TraceError:
@@ -191,5 +208,5 @@ def _no_way(subject: _Subject, attempts: list[Attempt]) -> TraceError:
     return TraceError(
         f"{type(subject.host).__name__} could not be traced to a graph that equals it",
         where=rows,
-        fix="rewrite the named line without control flow on tensor values, or hand in torch.export.export's own .pt2",
+        fix="rewrite the named line without control flow on tensor values, or hand in a .pt2 of torch.export",
     )

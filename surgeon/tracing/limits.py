@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 
 
-class TookTooLong(BaseException):  # noqa: N818 - not an Exception, so that no tracer's handler swallows it
+class TookTooLong(BaseException):
     """The bound was reached."""
 
 
@@ -29,7 +29,9 @@ def time_limit(seconds: float) -> Iterator[None]:
     def interrupt() -> None:
         with done:
             if not finished:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(TookTooLong))
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                    ctypes.c_ulong(thread), ctypes.py_object(TookTooLong)
+                )
 
     timer = threading.Timer(seconds, interrupt)
     timer.daemon = True

@@ -13,26 +13,29 @@ _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 
 
 def annotate_modules(module: fx.GraphModule) -> None:
-    """Write `meta["module"]`, `meta["module_type"]` and `meta["site"]` of every node.
+    """Write `meta["module"]`, `meta["modules"]`, `meta["module_type"]` and `meta["site"]` of every node.
 
-    `module` is the qualified name of the innermost module in whose forward the node runs, `module_type`
-    the name of its class, `site` the file and line of the call (`""` where it is not known).
+    `modules` are the qualified names of the modules in whose forward the node runs, outermost first,
+    `module` the last of them, `module_type` the name of its class, `site` the file and line of the call
+    (`""` where it is not known).
     """
     for node in module.graph.nodes:
-        path, kind = _innermost(node.meta.get("nn_module_stack"))
-        node.meta["module"] = path
-        node.meta["module_type"] = kind
+        stack = _stack(node.meta.get("nn_module_stack"))
+        node.meta["modules"] = tuple(path for path, _ in stack)
+        node.meta["module"], node.meta["module_type"] = stack[-1] if stack else ("", "")
         node.meta["site"] = _site(node.meta.get("stack_trace"))
 
 
-def _innermost(stack: Any) -> tuple[str, str]:
-    if not stack:
-        return "", ""
-    path, kind = list(stack.values())[-1]
-    path = _REPEATED.sub("", str(path))
-    # Serialized programs and non-strict traces may keep the tracer's name of the root.
-    path = path.removeprefix("L['self']").removeprefix("L__self__").removeprefix(".")
-    return path, kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
+def _stack(stack: Any) -> list[tuple[str, str]]:
+    """List name and class of the modules in a tracer's module stack, outermost first."""
+    entries = []
+    for path, kind in (stack or {}).values():
+        # Serialized programs and non-strict traces may keep the tracer's name of the root.
+        name = (
+            _REPEATED.sub("", str(path)).removeprefix("L['self']").removeprefix("L__self__").removeprefix(".")
+        )
+        entries.append((name, kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"))
+    return entries
 
 
 def _site(trace: Any) -> str:

@@ -1,4 +1,7 @@
-"""The ways to make a graph of a host. Each returns a plain `fx.GraphModule` or raises what the tracer raises."""
+"""The ways to make a graph of a host.
+
+Each returns a plain `fx.GraphModule`, or raises whatever its tracer raises.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,12 @@ def export_graph(host: nn.Module, example: Example, *, batch: bool, sizes: bool)
     free = free_dimensions(example, batch=batch, sizes=sizes)
     with _quiet():
         program = torch.export.export(
-            host, example.args, example.kwargs, dynamic_shapes=free, strict=False, prefer_deferred_runtime_asserts_over_guards=True
+            host,
+            example.args,
+            example.kwargs,
+            dynamic_shapes=free,
+            strict=False,
+            prefer_deferred_runtime_asserts_over_guards=True,
         )
         module = program.module(check_guards=False)
     return plain_graph_module(module, host)
@@ -66,7 +74,7 @@ def free_dimensions(example: Example, *, batch: bool, sizes: bool) -> Any:
         if batch and leaf.ndim and leaf.shape[0] == shape[0]:
             free[0] = Dim.DYNAMIC
         if sizes and is_image(leaf) and tuple(leaf.shape[2:]) == shape[2:]:
-            free.update({axis: Dim.DYNAMIC for axis in range(2, leaf.ndim)})
+            free.update(dict.fromkeys(range(2, leaf.ndim), Dim.DYNAMIC))
         return free or None
 
     args = tuple(pytree.tree_map(dims, arg) for arg in example.args)
@@ -78,7 +86,17 @@ class _Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         del module_qualified_name
-        return type(m).__module__.startswith("torch.nn") and not isinstance(m, nn.Sequential | nn.ModuleList | nn.ModuleDict)
+        return type(m).__module__.startswith("torch.nn") and not isinstance(
+            m, nn.Sequential | nn.ModuleList | nn.ModuleDict
+        )
+
+    def call_module(self, m: nn.Module, forward: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Trace through modules that a forward makes on the fly: they have no name to be called by."""
+        try:
+            self.path_of_module(m)
+        except NameError:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
 
 
 def symbolic_graph(host: nn.Module, example: Example) -> fx.GraphModule:
@@ -110,7 +128,7 @@ def plain_graph_module(module: fx.GraphModule, host: nn.Module) -> fx.GraphModul
     does not use, and the constants of the trace as buffers that no state dict carries.
     """
     _drop_checks(module.graph)
-    # Unpickling a graph module runs its tracer again, and the one of torch.export takes arguments that are gone.
+    # Unpickling a graph module runs its tracer again; torch.export's takes arguments that are gone.
     module.graph._tracer_cls = None
     module.graph._tracer_extras = None
     plain = fx.GraphModule(module, module.graph)
@@ -130,26 +148,29 @@ def _drop_checks(graph: fx.Graph) -> None:
 def _is_check(node: Node) -> bool:
     if node.op == "call_module":
         return str(node.target) == "_guards_fn"
-    return node.op == "call_function" and any(word in str(node.target) for word in ("_assert", "sym_constrain"))
+    return node.op == "call_function" and any(
+        word in str(node.target) for word in ("_assert", "sym_constrain")
+    )
 
 
 def adopt_state(module: nn.Module, host: nn.Module) -> None:
-    """Give `module` the host's parameters and buffers under the host's names, and no other persistent ones."""
+    """Give `module` the host's parameters and buffers by name, and no other persistent ones."""
     names = set()
-    for name, tensor in host.named_parameters(remove_duplicate=False):
-        _place(module, name, lambda owner, leaf, t=tensor: owner.register_parameter(leaf, t))  # type: ignore[misc]
+    # Lists: a symbolic graph shares its leaf modules with the host.
+    for name, parameter in list(host.named_parameters(remove_duplicate=False)):
+        _place(module, name, parameter, persistent=True)
         names.add(name)
     persistent = set(host.state_dict(keep_vars=True))
-    for name, tensor in host.named_buffers(remove_duplicate=False):
-        keep = name in persistent
-        _place(module, name, lambda owner, leaf, t=tensor, k=keep: owner.register_buffer(leaf, t, persistent=k))  # type: ignore[misc]
+    for name, buffer in list(host.named_buffers(remove_duplicate=False)):
+        _place(module, name, buffer, persistent=name in persistent)
         names.add(name)
-    for name, tensor in list(module.named_buffers(remove_duplicate=False)):
+    for name, constant in list(module.named_buffers(remove_duplicate=False)):
         if name not in names:
-            _place(module, name, lambda owner, leaf, t=tensor: owner.register_buffer(leaf, t, persistent=False))  # type: ignore[misc]
+            _place(module, name, constant, persistent=False)
 
 
-def _place(module: nn.Module, name: str, put: Any) -> None:
+def _place(module: nn.Module, name: str, tensor: Tensor, *, persistent: bool) -> None:
+    """Register a parameter or a buffer under its qualified name, in place of whatever stands there."""
     *path, leaf = name.split(".")
     owner = module
     for part in path:
@@ -160,13 +181,25 @@ def _place(module: nn.Module, name: str, put: Any) -> None:
         owner = child
     for shelf in (owner._parameters, owner._buffers, owner.__dict__):
         shelf.pop(leaf, None)
-    put(owner, leaf)
+    if isinstance(tensor, nn.Parameter):
+        owner.register_parameter(leaf, tensor)
+    else:
+        owner.register_buffer(leaf, tensor, persistent=persistent)
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Silence what tracers say about networks that are not ours."""
-    loggers = [logging.getLogger(name) for name in ("torch.fx", "torch.export", "torch._export", "torch._dynamo", "torch.fx.experimental.symbolic_shapes")]
+    loggers = [
+        logging.getLogger(name)
+        for name in (
+            "torch.fx",
+            "torch.export",
+            "torch._export",
+            "torch._dynamo",
+            "torch.fx.experimental.symbolic_shapes",
+        )
+    ]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -177,4 +210,3 @@ def _quiet() -> Iterator[None]:
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
-
