@@ -1,17 +1,17 @@
 """What can go wrong, each with what, where and how to mend it.
 
-    SurgeonError                 exit code
-    ├── InputError               2   an option, a tensor or a file that cannot be used
-    │   ├── HostError            2   the network cannot be found, imported or built
-    │   ├── CheckpointError      2   the weights cannot be read or do not fit
-    │   ├── DataError            2   images, labels or splits cannot be used
-    │   └── RunError             2   a RUN folder is missing, unfinished or of another host
-    ├── GateError                1   a check refused the result
-    │   ├── TraceError           1   no graph of the host could be proved equal to it
-    │   ├── SpliceError          1   a cell cannot be spliced into a skip
-    │   ├── ExportError          1   the export could not be written or proved
-    │   └── WorseError           1   the implanted network is worse than its host
-    └── Stopped                  130 stopped by the user, resumable
+SurgeonError                 exit code
+├── InputError               2   an option, a tensor or a file that cannot be used
+│   ├── HostError            2   the network cannot be found, imported or built
+│   ├── CheckpointError      2   the weights cannot be read or do not fit
+│   ├── DataError            2   images, labels or splits cannot be used
+│   └── RunError             2   a RUN folder is missing, unfinished or of another host
+├── GateError                1   a check refused the result
+│   ├── TraceError           1   no graph of the host could be proved equal to it
+│   ├── SpliceError          1   a cell cannot be spliced into a skip
+│   ├── ExportError          1   the export could not be written or proved
+│   └── WorseError           1   the implanted network is worse than its host
+└── Stopped                  130 stopped by the user, resumable
 """
 
 from __future__ import annotations

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from surgeon.data import Cohort
-    from surgeon.hosts import Host
+    from surgeon.data import Cohort, Preparation
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +30,11 @@ class DataRequest:
     classes: tuple[str, ...] | None = None
     slice_axis: int | None = None
 
-    def open(self, host: Host | None = None, spatial_dims: int | None = None) -> Cohort:
+    def open(self, declared: Preparation | None = None, spatial_dims: int | None = None) -> Cohort:
         """Open the data and read every case once.
 
         Args:
-            host: the network they are for; what it declares of its inputs holds when no preparation is given.
+            declared: what the network says of its inputs; holds when no preparation is given.
             spatial_dims: of the network.
 
         Raises:
@@ -43,7 +42,6 @@ class DataRequest:
         """
         from surgeon.data import open_data
 
-        declared = None if host is None else host.preparation
         return open_data(
             self.path,
             preparation=self.preparation or declared,

@@ -138,12 +138,13 @@ def _implant(answer: Answer, request: HostRequest, host: Host, run: Path, device
 
 
 def _export(answer: Answer, run: Path) -> None:
-    from .export import export_network, parity_table
-    from .networks import open_network
+    from .export import Order, export_network, parity_table
+    from .networks import open_network, read_samples
 
     answer.say("[bold]3. Exported, and proved equal[/]\n")
     network = open_network(HostRequest(str(run)))
-    report = export_network(network, run / "export", "triton", "fp32", "pupil")
+    order = Order(run / "export", target="triton", name="pupil")
+    report = export_network(network, order, read_samples(network, None))
     answer.say(parity_table(report))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -109,21 +110,24 @@ def _scores(module: nn.Module, cohort: Cohort, device: str) -> dict[str, Any]:
 
 
 def _open_network(request: HostRequest, images: DataRequest) -> tuple[nn.Module, Cohort]:
-    import dataclasses
-
     from .networks import open_network
 
     network = open_network(request)
-    if images.classes is None:
-        images = dataclasses.replace(images, classes=network.classes)
-    return network.module, images.open(network.host, network.inputs[0].dim() - 2)
+    images = _with_classes(images, network.classes)
+    return network.module, images.open(network.host.preparation, network.inputs[0].dim() - 2)
 
 
 def _open_export(folder: Path, images: DataRequest) -> tuple[nn.Module, Cohort]:
-    from .served import ExportedNetwork
+    from .served import ExportedNetwork, read_recorded_data
 
     module = ExportedNetwork.open(folder)
-    return module, images.open(None, module.spatial_dims)
+    preparation, classes = read_recorded_data(folder)
+    return module, _with_classes(images, classes).open(preparation, module.spatial_dims)
+
+
+def _with_classes(images: DataRequest, known: tuple[str, ...] | None) -> DataRequest:
+    """Take over the classes that a network knows, unless others were named."""
+    return images if images.classes is not None else dataclasses.replace(images, classes=known)
 
 
 def _show(answer: Answer, scores: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 
 from .answer import Answer, answering
 from .hosting import HostRequest
-from .networks import Network, open_network, read_samples
+from .networks import Network, describe_network, open_network, read_samples
 from .options import (
     HOST_FORMS,
     ArgumentOption,
@@ -22,6 +23,7 @@ from .options import (
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from torch import Tensor
 
 SubjectArgument = Annotated[
     str,
@@ -42,6 +44,12 @@ PrecisionOption = Annotated[
     str, typer.Option("--precision", metavar="fp32|fp16", help="Of weights and activations.")
 ]
 NameOption = Annotated[str, typer.Option("--name", help="The name of the model on a server.")]
+SizesOption = Annotated[
+    str,
+    typer.Option(
+        "--sizes", metavar="free|fixed", help="Leave batch and sizes free, or fix the example's sizes."
+    ),
+]
 SamplesOption = Annotated[
     Path | None,
     typer.Option(
@@ -58,6 +66,7 @@ def export(
     target: TargetOption = "ort-cpu",
     precision: PrecisionOption = "fp32",
     name: NameOption = "model",
+    sizes: SizesOption = "free",
     data: SamplesOption = None,
     checkpoint: CheckpointOption = None,
     arg: ArgumentOption = None,
@@ -72,16 +81,34 @@ def export(
     """
     with answering(traceback) as answer:
         network = open_network(HostRequest.from_options(subject, checkpoint, arg, shape, trust))
-        report = export_network(network, out, target, precision, name, data)
+        order = Order(out, target, precision, name, sizes)
+        report = export_network(network, order, read_samples(network, data))
         if json:
             answer.give_json(report)
         else:
             show_export(answer, report, out)
 
 
-def export_network(
-    network: Network, out: Path, target: str, precision: str, name: str, data: Path | None = None
-) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What an export shall be.
+
+    Attributes:
+        out: the folder to write.
+        target: where it will run.
+        precision: of weights and activations.
+        name: on a server.
+        sizes: `free`, or `fixed` to those of the example.
+    """
+
+    out: Path
+    target: str = "ort-cpu"
+    precision: str = "fp32"
+    name: str = "model"
+    sizes: str = "free"
+
+
+def export_network(network: Network, order: Order, samples: tuple[Tensor, ...]) -> dict[str, Any]:
     """Export a network, and draw the report of its RUN anew with the proof in it.
 
     Returns:
@@ -90,20 +117,24 @@ def export_network(
     Raises:
         ExportError: it could not be written or proved.
     """
-    import json
-
     from surgeon.export import to_onnx
 
-    samples = read_samples(network, data)
-    to_onnx(
-        network.module, network.inputs, out, target=target, precision=precision, samples=samples, name=name
+    artifact = to_onnx(
+        network.module,
+        network.inputs,
+        order.out,
+        order.target,
+        order.precision,
+        samples=samples,
+        name=order.name,
+        metadata=describe_network(network),
+        sizes=order.sizes,
     )
     if network.run is not None:
         from surgeon.search.reporting import write_report
 
-        write_report(network.run, out)
-    content: dict[str, Any] = json.loads((out / "export.json").read_text(encoding="utf-8"))
-    return content
+        write_report(network.run, order.out)
+    return artifact.to_dict()
 
 
 def show_export(answer: Answer, report: dict[str, Any], out: Path) -> None:
@@ -135,7 +166,7 @@ def parity_table(report: dict[str, Any]) -> Table:
         table.add_column(title, justify="left" if title == "parity" else "right")
     for case in report["parity"]:
         table.add_row(
-            str(case.get("what", case.get("case", ""))),
+            case["what"],
             format_shape(_first_shape(case["shape"])),
             f"{case['largest']:.2e}",
             f"{case['relative']:.2e}",

@@ -98,7 +98,7 @@ def read_report(run: Path) -> dict[str, Any]:
     return content
 
 
-def read_samples(network: Network, data: Path | None) -> tuple[tuple[Tensor, ...], ...]:
+def read_samples(network: Network, data: Path | None) -> tuple[Tensor, ...]:
     """Return real inputs for the gate of an export: of the data folder, else those that the RUN kept.
 
     Args:
@@ -106,7 +106,7 @@ def read_samples(network: Network, data: Path | None) -> tuple[tuple[Tensor, ...
         data: labelled images.
 
     Returns:
-        for each sample, the inputs of the network, batch first.
+        images (1, C, *spatial).
 
     Raises:
         DataError: the data folder cannot be used.
@@ -114,9 +114,24 @@ def read_samples(network: Network, data: Path | None) -> tuple[tuple[Tensor, ...
     if data is not None:
         from .cohorts import DataRequest
 
-        cohort = DataRequest(data, classes=network.classes).open(network.host, network.inputs[0].dim() - 2)
-        return tuple((cohort.read(case).image.unsqueeze(0),) for case in cohort.cases[:_MOST_SAMPLES])
-    return () if network.run is None else tuple((image,) for image in _images(network.run))
+        cohort = DataRequest(data, classes=network.classes).open(
+            network.host.preparation, network.inputs[0].dim() - 2
+        )
+        return tuple(cohort.read(case).image.unsqueeze(0) for case in cohort.cases[:_MOST_SAMPLES])
+    return () if network.run is None else tuple(_images(network.run))
+
+
+def describe_network(network: Network) -> dict[str, Any]:
+    """Return what an exported model shall say of itself: classes, preparation, and for a RUN what it is made of."""
+    known: dict[str, Any] = {"host": network.host.spec}
+    if network.classes is not None:
+        known["classes"] = list(network.classes)
+    if network.host.preparation is not None:
+        known["preparation"] = network.host.preparation.to_dict()
+    if network.run is not None:
+        report = read_report(network.run)
+        known |= {"host_fingerprint": report["host"]["fingerprint"], "genotype": report["genotype"]}
+    return known
 
 
 def _images(run: Path) -> list[Tensor]:

@@ -55,7 +55,7 @@ def operate(answer: Answer, operation: Operation, opened: Host | None = None) ->
     host = opened or operation.host.open()
     inputs = operation.host.inputs_for(host)
     answer.note(*host.report)
-    cohort = operation.data.open(host, inputs[0].dim() - 2)
+    cohort = operation.data.open(host.preparation, inputs[0].dim() - 2)
     answer.note(
         f"{len(cohort.cases)} cases of {len(cohort.subjects)} subjects, {cohort.format},"
         f" classes: {', '.join(cohort.classes)}"

@@ -5,31 +5,29 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from surgeon.errors import RunError
 
-Run = Callable[[dict[str, NDArray[Any]]], list[NDArray[Any]]]
+if TYPE_CHECKING:
+    from surgeon.data import Preparation
+
+EXPORT_FILE = "export.json"
 
 
 class ExportedNetwork(nn.Module):
-    """Runs a model that `surgeon export` wrote; has no parameters and needs no gradient.
+    """Runs a model that `surgeon export` wrote; it has no parameters and gives no gradient.
 
     Args:
-        run: from inputs by name to outputs.
-        input_name: of the first input.
-        spatial_dims: of that input.
+        run: from an image (N, C, *spatial) to outputs.
+        spatial_dims: of the image.
     """
 
-    def __init__(self, run: Run, input_name: str, spatial_dims: int) -> None:
+    def __init__(self, run: Callable[[Tensor], list[Tensor]], spatial_dims: int) -> None:
         super().__init__()
         self._run = run
-        self._input_name = input_name
         self.spatial_dims = spatial_dims
 
     @classmethod
@@ -37,24 +35,43 @@ class ExportedNetwork(nn.Module):
         """Open the folder of an export.
 
         Raises:
-            RunError: it holds no readable `export.json` or no model.
+            RunError: it holds no readable `export.json`.
+            InputError: it holds no model.
         """
-        from surgeon.export.runtime import open_session
+        from surgeon.export import open_session, run_session
 
-        model = folder / "model.onnx"
-        try:
-            first = json.loads((folder / "export.json").read_text(encoding="utf-8"))["inputs"][0]
-            name, rank = first["name"], len(first["shape"])
-        except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
-            raise RunError(
-                "the export cannot be read", where=str(folder / "export.json"), fix="export it again"
-            ) from error
-        if not model.is_file():
-            raise RunError("the export has no model", where=str(model), fix="export it again")
-        session = open_session(model)
-        return cls(lambda inputs: session.run(None, inputs), name, rank - 2)
+        rank = len(_read(folder, lambda content: content["inputs"][0]["shape"]))
+        session = open_session(folder / "model.onnx")
+        return cls(lambda image: run_session(session, image), rank - 2)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the first output (N, classes, *spatial) of an image (N, C, *spatial)."""
-        outputs = self._run({self._input_name: np.ascontiguousarray(x.detach().cpu().numpy())})
-        return torch.from_numpy(outputs[0]).to(x.device)
+        return self._run(x)[0]
+
+
+def _read(folder: Path, pick: Callable[[Any], Any]) -> Any:
+    path = folder / EXPORT_FILE
+    try:
+        return pick(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        raise RunError("the export cannot be read", where=str(path), fix="export it again") from error
+
+
+def read_recorded_data(folder: Path) -> tuple[Preparation | None, tuple[str, ...] | None]:
+    """Return the preparation and the classes that travel in the metadata of an exported model.
+
+    Args:
+        folder: of the export.
+    """
+    import onnx
+
+    from surgeon.data import Preparation
+
+    model = onnx.load(folder / "model.onnx", load_external_data=False)
+    recorded = {entry.key: entry.value for entry in model.metadata_props}
+    preparation = recorded.get("preparation")
+    classes = recorded.get("classes")
+    return (
+        None if preparation is None else Preparation.from_dict(json.loads(preparation), where=str(folder)),
+        None if classes is None else tuple(json.loads(classes)),
+    )
