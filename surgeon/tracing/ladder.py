@@ -134,13 +134,16 @@ def _ways(subject: _Subject) -> list[tuple[Way, Callable[[], fx.GraphModule]]]:
     ways: list[tuple[Way, Callable[[], fx.GraphModule]]] = []
     if isinstance(host, fx.GraphModule):
         ways.append((Way.GIVEN, lambda: plain_graph_module(private_graph(host), host)))
+    symbolic = (Way.SYMBOLIC, lambda: symbolic_graph(host, subject.example))
     if sizes:
-        ways.append((Way.EXPORT_FREE, lambda: export_graph(host, widest, batch=batch, sizes=True)))
-    ways.append((Way.SYMBOLIC, lambda: symbolic_graph(host, subject.example)))
+        # Symbolic tracing knows no sizes at all, so it may keep free what torch.export has to fix.
+        ways += [(Way.EXPORT_FREE, lambda: export_graph(host, widest, batch=batch, sizes=True)), symbolic]
     if batch:
         wide_batch = with_batch(subject.example)
         ways.append((Way.EXPORT_FREE_BATCH, lambda: export_graph(host, wide_batch, batch=True, sizes=False)))
     ways.append((Way.EXPORT_FIXED, lambda: export_graph(host, subject.example, batch=False, sizes=False)))
+    if not sizes:
+        ways.append(symbolic)
     return ways
 
 
