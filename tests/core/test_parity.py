@@ -1,0 +1,59 @@
+"""How close two outputs are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from surgeon.parity import compare, tensors_in
+
+
+def test_equal_outputs_are_equal_to_the_bit():
+    x = torch.rand(1, 2, 4)
+    found = compare(x, x.clone())
+    assert found.to_dict() == {"largest": 0.0, "relative": 0.0, "argmax_agreement": 1.0, "equal": True}
+
+
+def test_the_largest_difference_is_also_told_relative_to_the_largest_value():
+    a = torch.tensor([[[4.0, 1.0]]])
+    found = compare(a, a + torch.tensor([0.0, 0.5]))
+    assert found.largest == 0.5
+    assert found.relative == 0.125
+    assert not found.equal
+
+
+def test_agreement_counts_positions_with_the_same_largest_channel():
+    a = torch.tensor([[[1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0]]])  # channel 0 wins everywhere
+    b = a.clone()
+    b[0, 1, 0] = 2.0  # but at one of four positions
+    assert compare(a, b).argmax_agreement == 0.75
+
+
+def test_agreement_of_one_channel_is_that_of_the_sign():
+    assert compare(torch.tensor([[[1.0, -1.0]]]), torch.tensor([[[1.0, 1.0]]])).argmax_agreement == 0.5
+
+
+def test_equal_infinities_do_not_differ():
+    x = torch.tensor([[[float("inf"), 1.0]]])
+    assert compare(x, x.clone()).largest == 0.0
+
+
+def test_not_a_number_is_as_far_as_it_gets():
+    assert compare(torch.zeros(1, 1, 2), torch.tensor([[[0.0, float("nan")]]])).largest > 1e300
+
+
+def test_outputs_of_different_form_are_refused():
+    with pytest.raises(ValueError, match=r"outputs differ in form: \[\(1, 2\)\] against \[\(2, 1\)\]"):
+        compare(torch.zeros(1, 2), torch.zeros(2, 1))
+
+
+def test_tensors_are_found_in_any_nest():
+    @dataclass
+    class Output:
+        logits: torch.Tensor
+        extra: object
+
+    a, b, c = torch.zeros(1), torch.zeros(2), torch.zeros(3)
+    assert [t.numel() for t in tensors_in(Output(a, {"x": [b, "text", None], "y": (c,)}))] == [1, 2, 3]
