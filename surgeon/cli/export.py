@@ -46,9 +46,7 @@ PrecisionOption = Annotated[
 NameOption = Annotated[str, typer.Option("--name", help="The name of the model on a server.")]
 SizesOption = Annotated[
     str,
-    typer.Option(
-        "--sizes", metavar="free|fixed", help="Leave batch and sizes free, or fix the example's sizes."
-    ),
+    typer.Option("--sizes", metavar="free|fixed", help="Leave the spatial sizes free, or fix the example's."),
 ]
 SamplesOption = Annotated[
     Path | None,

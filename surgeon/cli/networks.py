@@ -122,7 +122,7 @@ def read_samples(network: Network, data: Path | None) -> tuple[Tensor, ...]:
 
 
 def describe_network(network: Network) -> dict[str, Any]:
-    """Return what an exported model shall say of itself: classes, preparation, and for a RUN what it is made of."""
+    """Return what an exported model shall say of itself: classes, preparation, what it is made of."""
     known: dict[str, Any] = {"host": network.host.spec}
     if network.classes is not None:
         known["classes"] = list(network.classes)
