@@ -17,7 +17,7 @@ import surgeon
 from tests.house.tree import ROOT
 
 FOLDERS = {"surgeon": "surgeon", "search": "surgeon/search", "export": "surgeon/export"}
-HEAVY = ("torch", "numpy", "monai", "onnx", "onnxruntime", "matplotlib", "pydantic", "nibabel")
+HEAVY = ("torch", "numpy", "monai", "onnx", "onnxruntime", "matplotlib", "nibabel")
 
 
 def source_files(pattern: str) -> set[str]:
