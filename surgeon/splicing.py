@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 from surgeon.errors import SpliceError
 from surgeon.parity import compare
 from surgeon.skips import Anatomy, Layout, Skip, locate
-from surgeon.tracing import Trace, adopt_state, run, trace
+from surgeon.tracing import Trace, adopt_state, first_line, run, trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +167,7 @@ def _checked(anatomy: Anatomy, skip_id: str, module: nn.Module) -> Skip:
         )
     except (RuntimeError, TypeError, ValueError) as problem:
         raise SpliceError(
-            f"the cell fails on a tensor of shape {expected}: {str(problem).splitlines()[0][:200]}",
+            f"the cell fails on a tensor of shape {expected}: {first_line(problem)}",
             where=where,
             fix=f"build it with channels={expected[1]} for {len(expected) - 2} spatial dimensions",
         ) from problem

@@ -2,7 +2,7 @@
 
 from .inputs import as_example, image_shapes
 from .ladder import private_graph, trace
-from .replay import TOLERANCE, annotate_shapes, run
+from .replay import TOLERANCE, annotate_shapes, first_line, run
 from .trace import Attempt, Example, Replay, Trace, TraceSummary, Way
 from .ways import adopt_state, private_copy
 
@@ -17,6 +17,7 @@ __all__ = [
     "adopt_state",
     "annotate_shapes",
     "as_example",
+    "first_line",
     "image_shapes",
     "private_copy",
     "private_graph",
