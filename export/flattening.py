@@ -158,6 +158,8 @@ def _export(model: nn.Module, example: Example, freedom: Freedom) -> ExportedPro
         )
         # The empty table keeps convolutions whole and writes in-place operations out of place.
         functional: ExportedProgram = program.run_decompositions({})
+    if functional.graph_signature.user_inputs_to_mutate:
+        raise ValueError("it writes into its own inputs; let it work on a copy")
     return functional
 
 

@@ -19,6 +19,7 @@ _MULTIPLY = {aten.mul.Tensor, aten.mul.Scalar}
 _DIVIDE = {aten.div.Tensor, aten.div.Scalar}
 _ADD = {aten.add.Tensor, aten.add.Scalar}
 _SUBTRACT = {aten.sub.Tensor, aten.sub.Scalar}
+_SUBTRACT_FROM = {aten.rsub.Tensor, aten.rsub.Scalar}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def read_scale(draft: Draft, node: fx.Node, channels: int, rank: int) -> tuple[f
     values = _per_channel(constant, channels, rank)
     if values is None:
         return None
-    alpha = float(node.kwargs.get("alpha", 1))  # type: ignore[arg-type]
+    alpha = float(arguments_of(node).get("alpha", 1))
     ones, zeros = torch.ones_like(values), torch.zeros_like(values)
     if node.target in _MULTIPLY:
         return tensor, Affine(values, zeros)
@@ -99,6 +100,8 @@ def read_scale(draft: Draft, node: fx.Node, channels: int, rank: int) -> tuple[f
         return tensor, Affine(ones, values * alpha) if is_left else Affine(ones * alpha, values)
     if node.target in _SUBTRACT:
         return tensor, Affine(ones, -values * alpha) if is_left else Affine(-ones * alpha, values)
+    if node.target in _SUBTRACT_FROM and is_left:
+        return tensor, Affine(-ones * alpha, values)
     return None
 
 

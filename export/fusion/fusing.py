@@ -21,6 +21,8 @@ from .parallel import sum_parallel_convolutions
 from .pools import fold_batchnorm_through_pool
 from .report import PassReport, Rejected, join_reports
 from .scales import fold_scale
+from .sharing import share_equal_nodes
+from .zeros import drop_zero_channels
 
 Pass = Callable[[fx.GraphModule], tuple[fx.GraphModule, PassReport]]
 
@@ -31,6 +33,8 @@ PASSES: tuple[tuple[str, Pass], ...] = (
     ("fold_batchnorm_through_pool", fold_batchnorm_through_pool),
     ("fold_scale", fold_scale),
     ("fold_leading_batchnorm", fold_leading_batchnorm),
+    ("drop_zero_channels", drop_zero_channels),
+    ("share_equal_nodes", share_equal_nodes),
     ("sum_parallel_convolutions", sum_parallel_convolutions),
 )
 

@@ -56,9 +56,9 @@ def _kept_operand(draft: Draft, node: fx.Node) -> fx.Node | None:
     if node.target in {aten.mul.Tensor, aten.mul.Scalar}:
         return _other_than(draft, first, second, 1.0)
     if node.target in {aten.div.Tensor, aten.div.Scalar} and "rounding_mode" not in node.kwargs:
-        return first if _is_all(draft, second, 1.0) else None
+        return first if is_all(draft, second, 1.0) else None
     if node.target in {aten.sub.Tensor, aten.sub.Scalar}:
-        return first if _is_all(draft, second, 0.0) else None
+        return first if is_all(draft, second, 0.0) else None
     if node.target in {aten.add.Tensor, aten.add.Scalar}:
         return _addend_beside_zero(draft, node)
     return None
@@ -71,15 +71,15 @@ def _addend_beside_zero(draft: Draft, node: fx.Node) -> fx.Node | None:
 
 
 def _other_than(draft: Draft, left: object, right: object, value: float) -> fx.Node | None:
-    if isinstance(left, fx.Node) and _is_all(draft, right, value):
+    if isinstance(left, fx.Node) and is_all(draft, right, value):
         return left
-    if isinstance(right, fx.Node) and _is_all(draft, left, value):
+    if isinstance(right, fx.Node) and is_all(draft, left, value):
         return right
     return None
 
 
-def _is_all(draft: Draft, operand: object, value: float) -> bool:
-    """Say whether an operand is `value` everywhere: a number, a constant, or a product with zero."""
+def is_all(draft: Draft, operand: object, value: float) -> bool:
+    """Say whether an operand is `value` everywhere: a number, a constant, or (for zero) a product with zero."""
     if isinstance(operand, int | float):
         return float(operand) == value
     constant = draft.constant(operand)
@@ -91,7 +91,7 @@ def _is_all(draft: Draft, operand: object, value: float) -> bool:
         return True
     if operand.target not in {aten.mul.Tensor, aten.mul.Scalar}:
         return False
-    return any(_is_all(draft, factor, 0.0) for factor in operand.args)
+    return any(is_all(draft, factor, 0.0) for factor in operand.args)
 
 
 def _type(node: fx.Node) -> torch.dtype | None:

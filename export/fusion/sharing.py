@@ -1,0 +1,54 @@
+"""Compute once what is written twice: the ReLU that several edges of a state begin with."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+import torch
+from torch import fx
+
+from .draft import Draft
+from .report import PassReport
+
+
+def share_equal_nodes(source: fx.GraphModule) -> tuple[fx.GraphModule, PassReport]:
+    """Let nodes with the same operation, inputs and settings be one node."""
+    draft = Draft(source, "share_equal_nodes")
+    first: dict[Hashable, fx.Node] = {}
+    for node in list(draft.graph.nodes):
+        key = _key(node)
+        if key is None:
+            continue
+        if key not in first:
+            first[key] = node
+            continue
+        draft.note(f"{node.name} is {first[key].name}")
+        draft.replace(node, first[key])
+    return draft.finish()
+
+
+def _key(node: fx.Node) -> Hashable | None:
+    """Return what two nodes must have in common to be one; None for a node that may not be shared."""
+    if node.op == "get_attr":
+        return (node.op, node.target)
+    target = node.target
+    if node.op != "call_function" or not isinstance(target, torch._ops.OpOverload) or not node.users:
+        return None
+    if torch.Tag.nondeterministic_seeded in target.tags or target._schema.is_mutable:
+        return None
+    key = (target, _frozen(node.args), _frozen(node.kwargs))
+    try:
+        hash(key)
+    except TypeError:
+        return None
+    return key
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return tuple(_frozen(item) for item in value)
+    if isinstance(value, dict):
+        return tuple(sorted((name, _frozen(item)) for name, item in value.items()))
+    # 1, 1.0 and True are equal and hash alike, and mean different things to an operation.
+    return (type(value).__name__, value)

@@ -1,0 +1,177 @@
+import pytest
+import torch
+from surgeon.export.cases import check_everything, takes_other_sizes
+from surgeon.export.flattening import Freedom
+from surgeon.export.gate import THRESHOLDS, Case, Gate
+from surgeon.export.targets import Precision
+
+from surgeon.errors import ExportError, InputError
+from surgeon.tracing import Example
+
+
+def example(*shape):
+    return Example((torch.randn(*shape or (1, 2, 8, 8), generator=torch.Generator().manual_seed(0)),), {})
+
+
+def host(inputs):
+    return inputs.args[0] * 2
+
+
+def gate_for(export, network=host, precision=Precision.FP32):
+    return Gate(network, export, THRESHOLDS[precision])
+
+
+def test_an_equal_export_passes_and_every_case_is_kept():
+    gate = gate_for(host)
+    sizes = check_everything(gate, example(), Freedom.BATCH_AND_SIZES, 1, [torch.randn(2, 10, 12)])
+    assert [case.what for case in gate.compared] == [
+        "example",
+        "seed 1",
+        "seed 2",
+        "batch 1",
+        "batch 3",
+        "larger",
+        "not square",
+        "smallest",
+        "sample 0",
+    ]
+    assert [case.shapes[0] for case in gate.compared[4:]] == [
+        (3, 2, 8, 8),
+        (1, 2, 9, 9),
+        (1, 2, 8, 10),
+        (1, 2, 1, 1),
+        (1, 2, 10, 12),
+    ]
+    assert sizes.to_dict() == {"free": True, "step": 1, "smallest": [1, 1], "largest": [9, 9]}
+
+
+def test_a_difference_beyond_rounding_is_refused():
+    gate = gate_for(lambda inputs: host(inputs) + 0.01)
+    with pytest.raises(
+        ExportError, match=r"does not compute what the network computes: largest difference 1\.00e-02"
+    ):
+        gate.check(Case("example", example()))
+
+
+def test_half_precision_may_differ_more_but_not_much():
+    gate = gate_for(lambda inputs: host(inputs).half().float(), precision=Precision.FP16)
+    assert gate.check(Case("example", example()))
+    wrong = gate_for(lambda inputs: host(inputs) * 1.1, precision=Precision.FP16)
+    with pytest.raises(ExportError, match="argmax agreement"):
+        wrong.check(Case("example", example()))
+
+
+def test_flipped_pixels_are_refused_even_when_the_difference_is_small():
+    def close(inputs):
+        x = torch.zeros(1, 2, 32, 32)
+        x[0, 0, 0, 0] = 1000.0
+        return x
+
+    def flipped(inputs):
+        x = close(inputs)
+        x[:, 1] += 1e-3
+        return x
+
+    with pytest.raises(ExportError, match=r"argmax agreement 0\.10 %"):
+        gate_for(flipped, close).check(Case("example", example()))
+
+
+def test_not_a_number_is_refused():
+    gate = gate_for(lambda inputs: host(inputs) * float("nan"))
+    with pytest.raises(ExportError, match="largest difference inf"):
+        gate.check(Case("example", example()))
+
+
+def test_outputs_of_another_form_are_refused():
+    gate = gate_for(lambda inputs: host(inputs)[:, :1])
+    with pytest.raises(ExportError, match="outputs differ in form"):
+        gate.check(Case("example", example()))
+
+
+def test_an_export_that_is_wrong_at_another_size_is_refused_with_the_way_out():
+    def fixed(inputs):
+        x = inputs.args[0]
+        return host(inputs) if x.shape[2:] == (8, 8) else host(inputs) + 1
+
+    with pytest.raises(ExportError, match=r"where: larger, input 1x2x9x9\n  fix: .*sizes='fixed'"):
+        check_everything(gate_for(fixed), example(), Freedom.BATCH_AND_SIZES, 1, [])
+
+
+def test_an_export_that_fails_where_it_must_run_is_refused():
+    def broken(inputs):
+        if inputs.args[0].shape[0] > 1:
+            raise RuntimeError("batch")
+        return host(inputs)
+
+    with pytest.raises(ExportError, match=r"the export fails: batch\n  where: batch 3"):
+        check_everything(gate_for(broken), example(), Freedom.BATCH, 1, [])
+
+
+def test_sizes_that_the_host_refuses_are_recorded_and_no_failure():
+    def strided(inputs):
+        if inputs.args[0].shape[2] % 4:
+            raise RuntimeError("multiples of four")
+        return host(inputs)
+
+    gate = gate_for(host, strided)
+    sizes = check_everything(gate, example(), Freedom.SIZES, 1, [])
+    assert sizes.step == 4
+    assert sizes.smallest == (4, 4)
+    assert [case.reason for case in gate.not_compared] == ["the host refuses it: multiples of four"] * 2
+
+
+def test_sizes_that_the_export_refuses_aloud_are_recorded():
+    def strided(inputs):
+        if inputs.args[0].shape[2] % 2:
+            raise RuntimeError("even sizes")
+        return host(inputs)
+
+    gate = gate_for(strided)
+    assert check_everything(gate, example(), Freedom.SIZES, 1, []).step == 2
+    assert gate.not_compared[0].to_dict() == {
+        "what": "larger",
+        "shape": [1, 2, 9, 9],
+        "reason": "the export refuses it: even sizes",
+    }
+
+
+def test_free_sizes_that_cannot_be_compared_are_refused():
+    def one_size(inputs):
+        if inputs.args[0].shape[2] != 8:
+            raise RuntimeError("eight")
+        return host(inputs)
+
+    assert not takes_other_sizes(one_size, example())
+    assert takes_other_sizes(host, example())
+    with pytest.raises(
+        ExportError, match="at no larger size could it be compared: the export refuses it: eight"
+    ):
+        check_everything(gate_for(one_size), example(), Freedom.SIZES, 1, [])
+
+
+def test_no_size_below_what_the_graph_vouches_for_is_tried():
+    gate = gate_for(host)
+    assert check_everything(gate, example(), Freedom.SIZES, 5, []).smallest == (5, 5)
+
+
+def test_a_sample_of_another_form_is_refused():
+    with pytest.raises(InputError, match=r"sample 0 has the shape \(1, 3, 8, 8\)"):
+        check_everything(gate_for(host), example(), Freedom.NOTHING, 1, [torch.randn(3, 8, 8)])
+
+
+def test_a_sample_that_a_free_export_refuses_is_a_failure():
+    def strided(inputs):
+        if inputs.args[0].shape[2] % 2:
+            raise RuntimeError("even sizes")
+        return host(inputs)
+
+    with pytest.raises(ExportError, match=r"even sizes\n  where: sample 0"):
+        check_everything(gate_for(strided), example(), Freedom.SIZES, 1, [torch.randn(2, 9, 9)])
+
+
+def test_an_example_that_the_host_refuses_is_bad_input():
+    def refuses(inputs):
+        raise RuntimeError("no")
+
+    with pytest.raises(InputError, match="the example cannot be run: the host refuses it: no"):
+        check_everything(gate_for(host, refuses), example(), Freedom.NOTHING, 1, [])
