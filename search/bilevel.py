@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from surgeon.scores import Task, evaluate
 
 from .cells import Architecture, BatchedSearchCell, SearchCell
 from .config import Config
+from .operations import BatchNorm
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Supply:
         cohort: the validation cases, whole, for Dice.
         task: loss and prediction.
         device: where the network is.
+        norm_batches: training batches from which BatchNorm statistics are estimated before measuring.
     """
 
     training: Batches
@@ -34,6 +36,7 @@ class Supply:
     cohort: Cohort
     task: Task
     device: torch.device
+    norm_batches: int = 0
 
     def batch(self, batches: Batches, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         """Return images `(N, C, *spatial)` and labels `(N, *spatial)` of a step, on the device."""
@@ -42,12 +45,32 @@ class Supply:
 
     @torch.no_grad()
     def measure(self, network: nn.Module, epoch: int) -> dict[str, float]:
-        """Return the loss on one validation batch and the mean Dice on all validation cases, in eval mode."""
+        """Return the loss on one validation batch and the mean Dice on the validation cases, in eval mode.
+
+        The statistics of the implants' BatchNorm are estimated again first: those that ran along with the
+        training lag behind the weights, and after few steps they make a good cell look bad.
+        """
+        self._estimate_norms(network, epoch)
         network.eval()
         image, label = self.batch(self.validation, epoch, 0)
         loss = float(self.task.loss(network(image), label))
         scores = evaluate(network, self.cohort, self.task, device=self.device)
         return {"validation_loss": loss, "validation_dice": scores.dice_mean}
+
+    def glance(self, cases: int) -> Supply:
+        """Return the same with a few of the validation cases, evenly spread."""
+        every = max(1, math.ceil(len(self.cohort.cases) / cases))
+        return replace(self, cohort=replace(self.cohort, cases=self.cohort.cases[::every]))
+
+    def _estimate_norms(self, network: nn.Module, epoch: int) -> None:
+        norms = [module for module in network.modules() if isinstance(module, BatchNorm)]
+        if not norms or not self.norm_batches:
+            return
+        for norm in norms:
+            norm.restart()
+        network.train()
+        for step in range(min(self.norm_batches, self.training.steps)):
+            network(self.batch(self.training, epoch, step)[0])
 
 
 class SearchPhase:

@@ -43,6 +43,9 @@ class Config(BaseModel):
         architecture_rate: Adam's learning rate for alpha and beta.
         architecture_decay: Adam's weight decay for alpha and beta.
         architecture_start: share of the epochs before alpha and beta move.
+        norm_batches: training batches from which BatchNorm statistics are estimated before measuring.
+        search_cases: validation cases whose Dice is followed during the search; the training of the cells,
+            where a state is chosen by it, uses them all.
         clip: largest norm of the weights' gradient.
         gamma_factor: learning rate of gamma over that of the other weights.
         retrain_optimizer: `adamw` or `sgd`.
@@ -82,6 +85,8 @@ class Config(BaseModel):
     architecture_rate: float = Field(6e-4, gt=0)
     architecture_decay: float = Field(1e-3, ge=0)
     architecture_start: float = Field(0.3, ge=0, le=1)
+    norm_batches: int = Field(4, ge=0)
+    search_cases: int = Field(16, ge=1)
     clip: float = Field(5.0, gt=0)
     gamma_factor: float = Field(10.0, gt=0)
     retrain_optimizer: Literal["adamw", "sgd"] = "adamw"

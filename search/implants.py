@@ -100,6 +100,17 @@ def save_implant(path: Path, implants: nn.Module, binding: Binding) -> None:
     }
     with whole_file(path) as part:
         save_file(tensors, part, metadata=binding.to_metadata())
+        _sort_header(part)
+
+
+def _sort_header(path: Path) -> None:
+    """Bring the keys of the header into order: the library writes them in another order every time."""
+    content = path.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    text = json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + size :])
 
 
 def load_implant(

@@ -36,6 +36,9 @@ class BatchNorm(nn.Module):
     In training it normalises by the batch, and falls back on the running statistics when the batch has a
     single value per channel (batch size 1 at the bottom of a U), where torch's own modules raise.
 
+    The running statistics begin as the plain mean over the first batches: a search has few steps, and the
+    zeros and ones of birth would stay in them for tens of steps.
+
     Args:
         channels: number of channels C.
         affine: whether scale and shift are learnt.
@@ -44,6 +47,7 @@ class BatchNorm(nn.Module):
 
     running_mean: Tensor
     running_var: Tensor
+    batches: Tensor
 
     def __init__(self, channels: int, *, affine: bool = True, momentum: float = 0.1) -> None:
         super().__init__()
@@ -52,6 +56,8 @@ class BatchNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels)) if affine else None
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
+        self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
+        self._settled = False
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise `x (N, C, *spatial)`."""
@@ -60,9 +66,21 @@ class BatchNorm(nn.Module):
     def scaled(self, x: Tensor, weight: Tensor | None) -> Tensor:
         """Normalise `x (N, C, *spatial)` with the scale `weight (C,)` in place of the module's own."""
         by_batch = self.training and x.shape[0] * math.prod(x.shape[2:]) > 1
-        return F.batch_norm(
-            x, self.running_mean, self.running_var, weight, self.bias, by_batch, self.momentum
-        )
+        momentum = self._next_momentum() if by_batch else self.momentum
+        return F.batch_norm(x, self.running_mean, self.running_var, weight, self.bias, by_batch, momentum)
+
+    def restart(self) -> None:
+        """Let the running statistics begin anew with the next batch."""
+        self.batches.zero_()
+        self._settled = False
+
+    def _next_momentum(self) -> float:
+        """Count a batch, and return its weight: 1, 1/2, 1/3, ... until that reaches `momentum`."""
+        if self._settled or int(self.batches) * self.momentum >= 1:
+            self._settled = True  # no look at the device any more
+            return self.momentum
+        self.batches += 1
+        return max(self.momentum, 1 / int(self.batches))
 
 
 class Zero(nn.Module):

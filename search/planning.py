@@ -80,6 +80,7 @@ class Plan:
             cohort=validation,
             task=self.task,
             device=self.device,
+            norm_batches=self.config.norm_batches,
         )
 
     def splice(self, implants: Mapping[str, nn.Module]) -> SplicedNetwork:

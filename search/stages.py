@@ -47,10 +47,11 @@ def search_cells(plan: Plan, supply: Supply, loop: Loop) -> tuple[Genotype, Posi
     architectures = build_architectures(plan.specs, config)
     cells = build_search_cells(plan.specs, architectures, config, plan.table)
     network = plan.splice(cells)
-    before = _host_state(network)
+    before = host_state(network)
+    phase = SearchPhase(network, cells, architectures, supply.glance(config.search_cases), config)
     with seeded(config.seed, "search"):
-        position = loop.run(SearchPhase(network, cells, architectures, supply, config))
-    _check_untouched(before, network)
+        position = loop.run(phase)
+    check_untouched(before, network)
     scope, merge, given = config.genotype, config.merge, config.inputs
     return select_all(plan.specs, architectures, scope=scope, merge=merge, inputs=given), position
 
@@ -65,12 +66,12 @@ def train_implants(
         GateError: the loss is no number, or the host changed.
     """
     network = plan.splice(implants)
-    before = _host_state(network)
+    before = host_state(network)
     phase = TrainingPhase(name, network, network.implants, supply, plan.config)
     with seeded(plan.config.seed, name):
         position = loop.run(phase)
     phase.finish()
-    _check_untouched(before, network)
+    check_untouched(before, network)
     return Trained(network, position, phase.facts())
 
 
@@ -88,12 +89,18 @@ def train_baselines(plan: Plan, supply: Supply, loop: Loop) -> dict[str, Trained
     }
 
 
-def _host_state(network: SplicedNetwork) -> dict[str, Tensor]:
+def host_state(network: SplicedNetwork) -> dict[str, Tensor]:
+    """Return copies of the parameters and buffers of the host's part, by name."""
     state = network.state_dict()
     return {name: value.clone() for name, value in state.items() if not name.startswith("implants.")}
 
 
-def _check_untouched(before: Mapping[str, Tensor], network: SplicedNetwork) -> None:
+def check_untouched(before: Mapping[str, Tensor], network: SplicedNetwork) -> None:
+    """Compare the host's part with what `host_state` returned before, to the bit.
+
+    Raises:
+        GateError: it changed.
+    """
     after = network.state_dict()
     changed = [name for name, value in before.items() if not torch.equal(value, after[name])]
     if changed:

@@ -159,7 +159,8 @@ class BatchedSearchCell(nn.Module):
         self.architecture.load_state_dict(cell.architecture.state_dict())
         for batched, parts, shared in self._pairs(cell):
             for name, value in batched.items():
-                value.copy_(parts[0][name] if shared else torch.cat([part[name] for part in parts]))
+                single = shared or not value.ndim
+                value.copy_(parts[0][name] if single else torch.cat([part[name] for part in parts]))
         return self
 
     @torch.no_grad()
@@ -170,7 +171,8 @@ class BatchedSearchCell(nn.Module):
         cell.architecture.load_state_dict(self.architecture.state_dict())
         for batched, parts, shared in self._pairs(cell):
             for name, value in batched.items():
-                chunks = (value,) * len(parts) if shared else value.chunk(len(parts))
+                single = shared or not value.ndim
+                chunks = (value,) * len(parts) if single else value.chunk(len(parts))
                 for part, chunk in zip(parts, chunks, strict=True):
                     part[name].copy_(chunk)
         return cell
