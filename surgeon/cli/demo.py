@@ -24,7 +24,14 @@ _PACKAGE = "mouse_pupil_analysis"
 _FACTORY = f"{_PACKAGE}.unet:UNet"
 _ARGUMENTS = {"in_channels": 1, "out_channels": 1, "use_attention": True}
 _SHAPE = (1, 1, 148, 148)
-_SETTINGS: dict[str, Any] = {"epochs": 6, "retrain_epochs": 6, "batch_size": 4, "crop": (96, 96), "seed": 0}
+_SETTINGS: dict[str, Any] = {
+    "epochs": 5,
+    "retrain_epochs": 5,
+    "steps": 4,
+    "batch_size": 4,
+    "crop": (80, 80),
+    "seed": 0,
+}
 _HONESTY = (
     "This network was trained on these very frames, the held-out recordings included: the demo shows that "
     "every step works. It says nothing about a gain."

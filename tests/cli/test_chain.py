@@ -1,0 +1,147 @@
+"""implant, export and evaluate, one after the other, on a network that is built in milliseconds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from surgeon.cli import main
+
+from .conftest import TINY, Cli
+
+QUICK = ["--epochs", "2", "--retrain-epochs", "2", "--batch-size", "4", "--steps", "2", "--allow-worse"]
+
+
+@pytest.fixture(scope="module")
+def run(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Implant once for all tests of this module."""
+    folder = tmp_path_factory.mktemp("chain") / "RUN"
+    words = [
+        "implant",
+        f"{TINY}:build",
+        "--data",
+        images,
+        "--out",
+        folder,
+        *QUICK,
+        "--operations",
+        "sep3,max3,none",
+    ]
+    with pytest.raises(SystemExit) as leave:
+        main([str(word) for word in words])
+    assert not leave.value.code
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(run: Path) -> Path:
+    folder = run.parent / "served"
+    with pytest.raises(SystemExit) as leave:
+        main(["export", str(run), "--out", str(folder), "--target", "triton", "--name", "discs"])
+    assert not leave.value.code
+    return folder
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_a_run_holds_what_is_promised(run: Path) -> None:
+    report = read(run / "report.json")
+    assert {"host", "data", "splits", "search", "scores", "gain", "cost", "verdict", "seed"} <= set(report)
+    splits = [set(subjects) for subjects in report["splits"].values()]
+    assert sum(map(len, splits)) == len(set().union(*splits)) == 6
+    assert len((run / "history.jsonl").read_text().splitlines()) == 4
+    for name in ("report.html", "genotype.json", "implant.safetensors", "host.json"):
+        assert (run / name).stat().st_size > 0
+
+
+def test_a_run_finds_its_host_from_any_folder(run: Path) -> None:
+    assert Path(read(run / "host.json")["spec"].rpartition(":")[0]).is_absolute()
+
+
+def test_the_operations_asked_for_are_the_only_ones_found(run: Path) -> None:
+    cells = read(run / "genotype.json")["cells"].values()
+    found = {edge["operation"] for cell in cells if cell for edge in cell["edges"]}
+    assert found <= {"sep3", "max3", "none"}
+
+
+def test_an_export_is_proved_on_the_images_of_the_run(run: Path, exported: Path) -> None:
+    proof = read(exported / "export.json")
+    assert [case for case in proof["parity"] if case["what"].startswith("sample")]
+    assert all(case["relative"] < 1e-4 for case in proof["parity"])
+    assert (exported / "triton" / "discs" / "1" / "model.onnx").is_file()
+    assert "parity" in (run / "report.html").read_text(encoding="utf-8").lower()
+
+
+def test_the_export_scores_as_the_run_does(cli: Cli, run: Path, exported: Path, images: Path) -> None:
+    of_run = cli("evaluate", run, "--data", images, "--json")
+    of_export = cli("evaluate", exported, "--data", images, "--json")
+    assert (of_run.code, of_export.code) == (0, 0), of_run.err + of_export.err
+    assert of_run.json["form"] == "run"
+    assert of_export.json["form"] == "export"
+    assert of_export.json["dice_mean"] == pytest.approx(of_run.json["dice_mean"], abs=1e-3)
+    reported = read(run / "report.json")["scores"]["implanted"]["per_case"]
+    scored = of_run.json["per_case"]
+    assert {name: scored[name]["dice"] for name in reported} == {
+        name: pytest.approx(row["dice"]) for name, row in reported.items()
+    }
+
+
+def test_a_host_is_scored_and_its_worst_cases_are_named(cli: Cli, tiny: str, images: Path) -> None:
+    done = cli("evaluate", tiny, "--data", images)
+    assert done.code == 0
+    assert "mean" in done.out
+    assert "worst cases: " in done.out
+
+
+def test_a_host_is_exported_without_a_run(cli: Cli, tiny: str, images: Path, tmp_path: Path) -> None:
+    done = cli("export", tiny, "--out", tmp_path / "x", "--data", images, "--json")
+    assert done.code == 0, done.err
+    assert done.json == read(tmp_path / "x" / "export.json")
+
+
+def test_a_person_sees_proof_and_next_command(cli: Cli, tiny: str, tmp_path: Path) -> None:
+    done = cli("export", tiny, "--out", tmp_path / "x", "--sizes", "fixed")
+    assert done.code == 0, done.err
+    assert "argmax agreement" in done.out
+    assert "surgeon evaluate" in done.out
+
+
+def test_a_finished_run_is_not_overwritten(cli: Cli, tiny: str, images: Path, run: Path) -> None:
+    for resume in ([], ["--resume"]):
+        done = cli("implant", tiny, "--data", images, "--out", run, *QUICK, *resume)
+        assert (done.code, done.out) == (2, "")
+
+
+def test_an_implant_that_is_worse_is_shown_and_refused(
+    cli: Cli, tiny: str, images: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from surgeon.errors import WorseError
+
+    def refuse(*_: object, **__: object) -> None:
+        raise WorseError("the implanted network is worse than its host", fix="--allow-worse keeps it")
+
+    monkeypatch.setattr("surgeon.search.implant", refuse)
+    done = cli("implant", tiny, "--data", images, "--out", run, "--json")
+    assert done.code == 1
+    assert done.json == read(run / "report.json")
+    assert done.err.splitlines()[-2].startswith("refused: the implanted network is worse")
+
+
+def test_a_person_sees_scores_verdict_and_paths(cli: Cli, tiny: str, images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "RUN"
+    words = ["--skips", "s0", "--seed", "3", "--crop", "16,16", "--states", "2", "--merge", "replace"]
+    done = cli("implant", tiny, "--data", images, "--out", out, *QUICK, *words, "--genotype", "per-skip")
+    assert done.code == 0, done.err
+    assert "verdict: " in done.out
+    assert "implanted" in done.out
+    assert f"surgeon export {out}" in done.out
+    assert "searching: epoch 2 of 2" in done.err
+    assert "training the cells: epoch 2 of 2" in done.err
+    recorded = read(out / "report.json")["config"]
+    asked = {"seed": 3, "states": 2, "merge": "replace", "genotype": "per-skip", "crop": [16, 16]}
+    assert {name: recorded[name] for name in asked} == asked
