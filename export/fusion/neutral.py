@@ -79,7 +79,7 @@ def _other_than(draft: Draft, left: object, right: object, value: float) -> fx.N
 
 
 def is_all(draft: Draft, operand: object, value: float) -> bool:
-    """Say whether an operand is `value` everywhere: a number, a constant, or (for zero) a product with zero."""
+    """Say whether an operand is `value` everywhere: a number, a constant, a product with zero."""
     if isinstance(operand, int | float):
         return float(operand) == value
     constant = draft.constant(operand)

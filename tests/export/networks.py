@@ -13,9 +13,8 @@ def stir(module: nn.Module, seed: int = 0) -> nn.Module:
 
     def draw(tensor, low, high):
         with torch.no_grad():
-            tensor.copy_(
-                torch.rand(tensor.shape, generator=generator, dtype=torch.float32) * (high - low) + low
-            )
+            values = torch.rand(tensor.shape, generator=generator, dtype=torch.float32)
+            tensor.copy_(values * (high - low) + low)
 
     for part in module.modules():
         if isinstance(part, nn.modules.batchnorm._BatchNorm):
@@ -55,9 +54,8 @@ class SmallUNet(nn.Module):
         super().__init__()
         convolution, norm = CONVOLUTIONS[rank - 1], NORMS[rank - 1]
         transposed = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)[rank - 1]
-        self.down = nn.Sequential(
-            convolution(channels, 8, 3, padding=1, bias=False), norm(8), nn.ReLU(inplace=True)
-        )
+        first = convolution(channels, 8, 3, padding=1, bias=False)
+        self.down = nn.Sequential(first, norm(8), nn.ReLU(inplace=True))
         self.pool = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)[rank - 1](2)
         self.bottom = nn.Sequential(convolution(8, 8, 3, padding=1), norm(8), nn.ReLU())
         self.up = nn.Sequential(transposed(8, 8, 2, stride=2), norm(8))

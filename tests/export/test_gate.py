@@ -47,9 +47,7 @@ def test_an_equal_export_passes_and_every_case_is_kept():
 
 def test_a_difference_beyond_rounding_is_refused():
     gate = gate_for(lambda inputs: host(inputs) + 0.01)
-    with pytest.raises(
-        ExportError, match=r"does not compute what the network computes: largest difference 1\.00e-02"
-    ):
+    with pytest.raises(ExportError, match=r"what the network computes: largest difference 1\.00e-02"):
         gate.check(Case("example", example()))
 
 
@@ -143,9 +141,7 @@ def test_free_sizes_that_cannot_be_compared_are_refused():
 
     assert not takes_other_sizes(one_size, example())
     assert takes_other_sizes(host, example())
-    with pytest.raises(
-        ExportError, match="at no larger size could it be compared: the export refuses it: eight"
-    ):
+    with pytest.raises(ExportError, match="could it be compared: the export refuses it: eight"):
         check_everything(gate_for(one_size), example(), Freedom.SIZES, 1, [])
 
 

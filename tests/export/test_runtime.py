@@ -12,9 +12,8 @@ from surgeon.errors import ExportError, InputError
 @pytest.fixture
 def doubler(tmp_path):
     """Write a model that adds its two inputs."""
-    ports = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 2]) for name in ("a", "b", "sum")
-    ]
+    names = ("a", "b", "sum")
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 2]) for name in names]
     graph = helper.make_graph([helper.make_node("Add", ["a", "b"], ["sum"])], "sum", ports[:2], ports[2:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     onnx.save(model, tmp_path / "model.onnx")

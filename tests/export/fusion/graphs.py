@@ -5,8 +5,7 @@ from surgeon.export import Freedom, flatten
 from torch import nn
 
 from surgeon.tracing import Example
-
-from ..networks import stir
+from tests.export.networks import stir
 
 
 def graph_of(network: nn.Module, *shape: int, freedom: Freedom = Freedom.BATCH_AND_SIZES):

@@ -3,7 +3,8 @@ import torch
 from surgeon.export.fusion.batchnorm import fold_batchnorm
 from torch import nn
 
-from ..networks import CONVOLUTIONS, NORMS
+from tests.export.networks import CONVOLUTIONS, NORMS
+
 from .graphs import assert_exact, graph_of, operations
 
 FORMS = [(1, 1, True), (1, 2, False), (2, 1, False), (2, 2, True), (3, 1, True), (3, 2, False)]
@@ -22,9 +23,8 @@ def test_a_batchnorm_after_a_convolution_is_folded_exactly(rank, groups, bias):
 
 @pytest.mark.parametrize(("rank", "groups", "bias"), FORMS)
 def test_a_batchnorm_after_a_transposed_convolution_is_folded_exactly(rank, groups, bias):
-    convolution = TRANSPOSED[rank - 1](
-        4, 6, 3, stride=2, padding=1, output_padding=1, groups=groups, bias=bias
-    )
+    options = {"stride": 2, "padding": 1, "output_padding": 1, "groups": groups, "bias": bias}
+    convolution = TRANSPOSED[rank - 1](4, 6, 3, **options)
     before, x = graph_of(nn.Sequential(convolution, NORMS[rank - 1](6)), 2, 4, *[5] * rank)
     after, report = fold_batchnorm(before)
     assert report.changed == 1

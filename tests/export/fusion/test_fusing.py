@@ -10,7 +10,8 @@ from surgeon.export.fusion.draft import count_nodes
 from surgeon.export.fusion.report import PassReport
 from torch import fx, nn
 
-from ..networks import Cell, small_unet
+from tests.export.networks import Cell, small_unet
+
 from .graphs import assert_exact, graph_of, operations
 
 
@@ -71,23 +72,23 @@ def test_reports_are_plain_json_and_count_nodes():
     assert {"name", "changed", "nodes_before", "nodes_after", "details", "rejected"} <= set(plain[0])
 
 
+class Scale(nn.Module):
+    def forward(self, x):
+        return x * 0.7 - 0.1
+
+
 @settings(max_examples=10, deadline=None)
 @given(st.lists(st.sampled_from(["conv", "norm", "relu", "max", "average", "scale"]), min_size=1, max_size=6))
 def test_any_chain_of_layers_stays_exact_and_settles(names):
     layers = {
         "conv": lambda: nn.Conv2d(2, 2, 3, padding=1),
         "norm": lambda: nn.BatchNorm2d(2),
-        "relu": lambda: nn.ReLU(),
+        "relu": nn.ReLU,
         "max": lambda: nn.MaxPool2d(3, stride=1, padding=1),
         "average": lambda: nn.AvgPool2d(3, stride=1, padding=1),
-        "scale": lambda: _Scale(),
+        "scale": Scale,
     }
     before, x = graph_of(nn.Sequential(*(layers[name]() for name in names)), 2, 2, 6, 6)
     fused = fuse(before, (x,))
     assert_exact(before, fused.graph_module, x)
     assert fuse(fused.graph_module, (x,)).changed == 0
-
-
-class _Scale(nn.Module):
-    def forward(self, x):
-        return x * 0.7 - 0.1

@@ -4,7 +4,8 @@ import pytest
 from surgeon.export.fusion.leading import fold_leading_batchnorm
 from torch import nn
 
-from ..networks import CONVOLUTIONS, NORMS
+from tests.export.networks import CONVOLUTIONS, NORMS
+
 from .graphs import assert_exact, graph_of, operations
 
 

@@ -6,7 +6,8 @@ from surgeon.export.fusion.sharing import share_equal_nodes
 from surgeon.export.fusion.zeros import drop_zero_channels
 from torch import nn
 
-from ..networks import CONVOLUTIONS
+from tests.export.networks import CONVOLUTIONS
+
 from .graphs import assert_exact, graph_of, operations
 
 

@@ -3,7 +3,8 @@ from surgeon.export import Freedom
 from surgeon.export.fusion.parallel import sum_parallel_convolutions
 from torch import nn
 
-from ..networks import CONVOLUTIONS
+from tests.export.networks import CONVOLUTIONS
+
 from .graphs import assert_exact, graph_of, operations
 
 

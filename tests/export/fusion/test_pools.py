@@ -3,7 +3,8 @@ from surgeon.export import Freedom
 from surgeon.export.fusion.pools import fold_batchnorm_through_pool
 from torch import nn
 
-from ..networks import CONVOLUTIONS, NORMS
+from tests.export.networks import CONVOLUTIONS, NORMS
+
 from .graphs import assert_exact, graph_of, operations
 
 AVERAGES = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)

@@ -4,7 +4,8 @@ from surgeon.export import Freedom
 from surgeon.export.fusion.scales import fold_scale
 from torch import nn
 
-from ..networks import CONVOLUTIONS
+from tests.export.networks import CONVOLUTIONS
+
 from .graphs import assert_exact, graph_of, operations
 
 
