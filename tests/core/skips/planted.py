@@ -1,0 +1,166 @@
+"""U-Nets from a small spec, which know the skips that were planted in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tests.core.networks import CONVOLUTION, conv
+
+WIDTH = 4  # channels at every level
+TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
+SMALLEST = {1: 16, 2: 4, 3: 3}  # size at the bottom
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What to plant and what to put around it.
+
+    Attributes:
+        dims: spatial dimensions.
+        depth: number of skips.
+        merge: `cat` or `add`.
+        skip_first: whether the skip is the first operand.
+        up: `conv` (resize, then a convolution), `plain` (resize alone) or `transposed`.
+        down: `pool` or `stride`.
+        gate: `none`, `attention` (the decoder gates the skip) or `squeeze` (the skip gates its channels).
+        project: a convolution on the skip.
+        extra: added to a size that halves evenly; odd ones are resized or padded to match.
+        residual: residual blocks in encoder and decoder.
+        pyramid: parallel dilated branches at the bottom.
+        heads: answers at every level of the decoder.
+    """
+
+    dims: int
+    depth: int
+    merge: str
+    skip_first: bool
+    up: str
+    down: str
+    gate: str
+    project: bool
+    extra: int
+    residual: bool
+    pyramid: bool
+    heads: bool
+
+    @property
+    def size(self) -> int:
+        return SMALLEST[self.dims] * 2**self.depth + self.extra
+
+    @property
+    def kind(self) -> str:
+        """A projected map added to one that is only resized is a lateral link."""
+        lateral = self.merge == "add" and self.project and self.up == "plain"
+        return "lateral" if lateral else "skip"
+
+
+class Planted(nn.Module):
+    """A U-Net of a spec."""
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__()
+        self.spec = spec
+        inputs = [1] + [WIDTH] * spec.depth
+        self.encoder = nn.ModuleList([Stage(spec, channels) for channels in inputs])
+        self.down = nn.ModuleList([Down(spec) for _ in range(spec.depth)])
+        self.bottom = Branches(spec) if spec.pyramid else nn.Identity()
+        self.joins = nn.ModuleList([PlantedJoin(spec) for _ in range(spec.depth)])
+        self.answers = nn.ModuleList([conv(WIDTH, 2, spec.dims, kernel=1) for _ in range(spec.depth)])
+
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        skips = []
+        for stage, down in zip(self.encoder, self.down, strict=False):
+            x = stage(x)
+            skips.append(x)
+            x = down(x)
+        x = self.bottom(self.encoder[-1](x))
+        answers = []
+        for level in reversed(range(self.spec.depth)):
+            x = self.joins[level](x, skips[level])
+            answers.append(self.answers[level](x))
+        return answers[::-1] if self.spec.heads else answers[-1]
+
+    def image(self) -> Tensor:
+        return torch.rand(1, 1, *[self.spec.size] * self.spec.dims)
+
+    def planted(self) -> list[tuple[str, str, str, tuple[int, ...]]]:
+        """Return kind, merge, module and shape of every skip, from the spec and the encoder's arithmetic."""
+        size, rows = self.spec.size, []
+        for level in range(self.spec.depth):
+            shape = (1, WIDTH, *[size] * self.spec.dims)
+            rows.append((self.spec.kind, self.spec.merge, f"joins.{level}", shape))
+            size = size // 2 if self.spec.down == "pool" else (size + 1) // 2
+        return rows
+
+
+class Stage(nn.Module):
+    """A convolution and, on request, a residual block around two more."""
+
+    def __init__(self, spec: Spec, inputs: int) -> None:
+        super().__init__()
+        self.first = conv(inputs, WIDTH, spec.dims)
+        layers = [conv(WIDTH, WIDTH, spec.dims), nn.ReLU(), conv(WIDTH, WIDTH, spec.dims)]
+        self.residual = nn.Sequential(*layers) if spec.residual else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.first(x))
+        return x if self.residual is None else F.relu(x + self.residual(x))
+
+
+class Down(nn.Module):
+    """Half the size, by a pool or by a strided convolution."""
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__()
+        self.pool = POOL[spec.dims]
+        self.conv = conv(WIDTH, WIDTH, spec.dims, stride=2) if spec.down == "stride" else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pool(x, 2) if self.conv is None else self.conv(x)
+
+
+class Branches(nn.Module):
+    """A pyramid of dilations with a pooled branch, concatenated."""
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__()
+        make = CONVOLUTION[spec.dims]
+        self.branches = nn.ModuleList([make(WIDTH, WIDTH, 3, padding=d, dilation=d) for d in (1, 2)])
+        self.pooled, self.project = conv(WIDTH, WIDTH, spec.dims, kernel=1), conv(3 * WIDTH, WIDTH, spec.dims)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = self.pooled(x.mean(tuple(range(2, x.ndim)), keepdim=True)).expand_as(x)
+        return self.project(torch.cat([mean, *(F.relu(branch(x)) for branch in self.branches)], 1))
+
+
+class PlantedJoin(nn.Module):
+    """Where a planted skip meets the decoder."""
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.enlarge = TRANSPOSED[spec.dims](WIDTH, WIDTH, 2, 2) if spec.up == "transposed" else None
+        self.after = conv(WIDTH, WIDTH, spec.dims) if spec.up == "conv" else nn.Identity()
+        self.gate = conv(WIDTH, WIDTH, spec.dims, kernel=1) if spec.gate != "none" else None
+        self.project = conv(WIDTH, WIDTH, spec.dims, kernel=1) if spec.project else nn.Identity()
+        self.stage = Stage(spec, 2 * WIDTH if spec.merge == "cat" else WIDTH)
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        x, skip = self._enlarged(x, skip), self.project(skip)
+        if self.gate is not None:
+            looked_at = skip + x if self.spec.gate == "attention" else F.relu(skip).mean((2,), keepdim=True)
+            skip = skip * torch.sigmoid(self.gate(looked_at))
+        pair = [skip, x] if self.spec.skip_first else [x, skip]
+        return self.stage(torch.cat(pair, 1) if self.spec.merge == "cat" else pair[0] + pair[1])
+
+    def _enlarged(self, x: Tensor, skip: Tensor) -> Tensor:
+        if self.enlarge is None:
+            return self.after(F.interpolate(x, size=skip.shape[2:], mode="nearest"))
+        x = self.enlarge(x)
+        missing = [(0, skip.shape[axis] - x.shape[axis]) for axis in reversed(range(2, x.ndim))]
+        return F.pad(x, [side for pair in missing for side in pair])
