@@ -27,7 +27,7 @@ class Inputs(StrEnum):
     BOTH = "both"
 
     @property
-    def count(self) -> int:
+    def number(self) -> int:
         """Number of input states of a cell."""
         return 1 if self is Inputs.ENCODER else 2
 
@@ -159,7 +159,7 @@ class Genotype:
 
 def state_names(inputs: Inputs, states: int) -> tuple[str, ...]:
     """Name the states of a cell in the order in which they are computed, inputs first."""
-    names = [f"input{index}" for index in range(inputs.count)]
+    names = [f"input{index}" for index in range(inputs.number)]
     return (*names, *(f"state{index}" for index in range(states)))
 
 
@@ -183,7 +183,7 @@ def _read_cell(value: Mapping[str, Any] | None) -> CellGenotype | None:
 def _check_edges(genotype: Genotype, edges: tuple[Edge, ...], where: str) -> None:
     names = state_names(genotype.inputs, genotype.states)
     for edge in edges:
-        known = edge.source in names and edge.target in names[genotype.inputs.count :]
+        known = edge.source in names and edge.target in names[genotype.inputs.number :]
         if not known or names.index(edge.source) >= names.index(edge.target):
             raise InputError(
                 f"{edge.source} -> {edge.target} is no edge of a cell with {genotype.states} states",

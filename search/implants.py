@@ -146,7 +146,7 @@ def load_implant(
     cells = build_derived_cells(binding.specs, binding.genotype, 0, operations)
     network = splice(host, example, cells)
     _check_places(network, binding, str(file))
-    network.implants.load_state_dict(tensors)
+    network.get_submodule("implants").load_state_dict(tensors)
     return network.eval()
 
 

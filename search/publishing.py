@@ -82,7 +82,7 @@ def publish(folder: RunFolder, findings: Findings, report: dict[str, Any]) -> No
         places={skip_id: place_of(plan.anatomy[skip_id]) for skip_id in plan.specs},
         inputs=describe_inputs(plan.inputs),
     )
-    save_implant(folder.path / "implant.safetensors", network.implants, binding)
+    save_implant(folder.path / "implant.safetensors", network.get_submodule("implants"), binding)
     folder.write_json("genotype.json", findings.genotype.to_dict())
     folder.write_json("host.json", plan.config.host_spec or {})
     write_samples(folder.path / "samples.npz", plan, network, findings.outcome)

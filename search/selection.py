@@ -29,7 +29,7 @@ def select_by_weight(spec: CellSpec, architecture: Architecture) -> CellGenotype
     worth = operation_weights[:, chosen] * edge_weights[:, None]  # (E, O)
     best = worth.max(dim=1)
     edges = []
-    for target, incoming in zip(spec.names[spec.inputs.count :], spec.incoming, strict=True):
+    for target, incoming in zip(spec.names[spec.inputs.number :], spec.incoming, strict=True):
         for index, source in _strongest(incoming, best.values):
             operation = spec.operations[chosen[int(best.indices[index])]]
             edges.append(Edge(spec.names[source], target, operation))

@@ -67,7 +67,7 @@ def train_implants(
     """
     network = plan.splice(implants)
     before = host_state(network)
-    phase = TrainingPhase(name, network, network.implants, supply, plan.config)
+    phase = TrainingPhase(name, network, network.get_submodule("implants"), supply, plan.config)
     with seeded(plan.config.seed, name):
         position = loop.run(phase)
     phase.finish()

@@ -24,4 +24,5 @@ class Adapter(nn.Module):
 
     def forward(self, skip: Tensor) -> Tensor:
         """Map `skip (N, C, *spatial)` to the same shape."""
-        return skip + self.convolution(skip)
+        out: Tensor = skip + self.convolution(skip)
+        return out

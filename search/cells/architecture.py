@@ -23,7 +23,7 @@ class Architecture(nn.Module):
         super().__init__()
         self.operations = spec.operations
         self.labels = tuple(f"{spec.names[source]}->{spec.names[target]}" for source, target in spec.edges)
-        self._fan_in = tuple(range(spec.inputs.count, spec.inputs.count + spec.states))
+        self._fan_in = tuple(range(spec.inputs.number, spec.inputs.number + spec.states))
         alpha, beta = torch.zeros(len(spec.edges), len(spec.operations)), torch.zeros(len(spec.edges))
         if generator is not None:
             alpha, beta = (1e-3 * torch.randn(w.shape, generator=generator) for w in (alpha, beta))
@@ -32,7 +32,7 @@ class Architecture(nn.Module):
 
     def forward(self) -> tuple[Tensor, Tensor]:
         """Return softmax(alpha) `(E, O)` over operations and softmax(beta) `(E,)` over each state's edges."""
-        by_state = [part.softmax(0) for part in self.beta.split(self._fan_in)]
+        by_state = [part.softmax(0) for part in torch.split(self.beta, list(self._fan_in))]
         return self.alpha.softmax(1), torch.cat(by_state)
 
     @torch.no_grad()

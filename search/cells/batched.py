@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from ..operations import GROUPED, OPERATIONS, OperationFactory, check_operations
+from ..operations import GROUPED, OPERATIONS, BatchNorm, OperationFactory, check_operations
 from .architecture import Architecture
 from .frame import Entry, Exit
 from .reference import MixedOperation, SearchCell, check_architecture, shuffle_order, weights_of
@@ -71,9 +71,12 @@ class Fan(nn.Module):
             *layers, norm = operation.children()
             hidden = functools.reduce(lambda value, layer: layer(value), layers, wide)
             scale = weight.repeat_interleave(shape[1])  # (L * operated,)
-            return norm.scaled(hidden, scale).unflatten(1, shape)
+            assert isinstance(norm, BatchNorm)
+            out = norm.scaled(hidden, scale)
+            return out.reshape(out.shape[0], *shape, *out.shape[2:])  # (N, L, operated, *spatial)
         scale = weight.view(1, -1, 1, *(1,) * (x.ndim - 2))
-        return scale * operation(x).unsqueeze(1)
+        once: Tensor = operation(x)
+        return scale * once.unsqueeze(1)
 
 
 class BatchedSearchCell(nn.Module):
@@ -102,11 +105,11 @@ class BatchedSearchCell(nn.Module):
         check_operations(spec.operations, table)
         check_architecture(spec, architecture)
         self.spec = spec
-        self.needs_decoder = spec.inputs.count > 1
+        self.needs_decoder = spec.inputs.number > 1
         self.offset = 0
         self.architecture = architecture
         self.entry = Entry(spec, affine=False)
-        sources = spec.inputs.count + spec.states - 1  # nothing leaves the last state
+        sources = spec.inputs.number + spec.states - 1  # nothing leaves the last state
         self.fans = nn.ModuleList(Fan(spec, source, table) for source in range(sources))
         self.exit = Exit(spec)
         self.register_buffer("order", shuffle_order(spec, torch.device("cpu")), persistent=False)

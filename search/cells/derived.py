@@ -36,7 +36,7 @@ class DerivedCell(nn.Module):
         check_operations(tuple(edge.operation for edge in genotype.edges), table)
         self.spec = spec
         self.genotype = genotype
-        self.needs_decoder = spec.inputs.count > 1
+        self.needs_decoder = spec.inputs.number > 1
         self.entry = Entry(spec, affine=True)
         self.operations = nn.ModuleList(
             table[edge.operation](spec.inner, spec.spatial_dims, True) for edge in genotype.edges
@@ -62,7 +62,7 @@ def _plan(spec: CellSpec, genotype: CellGenotype) -> tuple[tuple[tuple[int, int]
     """For each state, its edges as (index of the operation, index of the source state)."""
     sources = {name: index for index, name in enumerate(spec.names)}
     plan = []
-    for name in spec.names[spec.inputs.count :]:
+    for name in spec.names[spec.inputs.number :]:
         incoming = [
             (index, sources[edge.source]) for index, edge in enumerate(genotype.edges) if edge.target == name
         ]

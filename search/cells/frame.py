@@ -21,7 +21,7 @@ class Entry(nn.Module):
     def __init__(self, spec: CellSpec, *, affine: bool) -> None:
         super().__init__()
         convolution = CONVOLUTIONS[spec.spatial_dims - 1]
-        widths = (spec.channels, spec.decoder_channels)[: spec.inputs.count]
+        widths = (spec.channels, spec.decoder_channels)[: spec.inputs.number]
         self.reductions = nn.ModuleList(
             nn.Sequential(convolution(width, spec.inner, 1, bias=False), BatchNorm(spec.inner, affine=affine))
             for width in widths

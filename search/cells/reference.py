@@ -68,7 +68,7 @@ class SearchCell(nn.Module):
         check_operations(spec.operations, table)
         check_architecture(spec, architecture)
         self.spec = spec
-        self.needs_decoder = spec.inputs.count > 1
+        self.needs_decoder = spec.inputs.number > 1
         self.offset = 0
         self.architecture = architecture
         self.entry = Entry(spec, affine=False)

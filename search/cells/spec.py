@@ -74,7 +74,7 @@ class CellSpec:
     @property
     def edges(self) -> tuple[tuple[int, int], ...]:
         """Pairs (source, target) of indices into `names`, by target, then by source."""
-        first = self.inputs.count
+        first = self.inputs.number
         return tuple(
             (source, target) for target in range(first, first + self.states) for source in range(target)
         )
@@ -82,7 +82,7 @@ class CellSpec:
     @property
     def incoming(self) -> tuple[tuple[tuple[int, int], ...], ...]:
         """For each state, its edges as (index into `edges`, source)."""
-        first = self.inputs.count
+        first = self.inputs.number
         numbered = tuple(enumerate(self.edges))
         return tuple(
             tuple((index, source) for index, (source, target) in numbered if target == state)

@@ -17,7 +17,7 @@ def genotypes(draw):
 
     def cell():
         edges = []
-        for target in range(inputs.count, len(names)):
+        for target in range(inputs.number, len(names)):
             sources = draw(st.lists(st.integers(0, target - 1), min_size=1, max_size=2, unique=True))
             edges += [
                 Edge(names[s], names[target], draw(st.text(min_size=1, max_size=8))) for s in sorted(sources)

@@ -101,7 +101,7 @@ def test_the_host_is_as_it_was(finished):
 
 
 def test_costs_are_counted(finished):
-    _, result, out, _ = finished
+    _, result, _, _ = finished
     cost = result.report["cost"]
     assert cost["parameters"]["host"] == sum(p.numel() for p in make_host().parameters())
     added = sum(p.numel() for p in result.network.implants.parameters())
@@ -354,7 +354,7 @@ def test_an_unknown_operation_is_refused_before_anything_is_trained(data):
 def test_images_that_the_host_cannot_take_are_refused_before_anything_is_trained(data):
     host = make_host()
     host.enter = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.ReLU())
-    with pytest.raises(DataError, match="the host cannot take the images: .*3 channels"):
+    with pytest.raises(DataError, match=r"the host cannot take the images: .*3 channels"):
         plan(host, data)
 
 

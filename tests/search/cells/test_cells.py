@@ -249,7 +249,7 @@ def test_the_batched_cell_equals_the_reference_in_output_and_every_gradient(
             parameter.normal_()
     batched = BatchedSearchCell(spec, Architecture(spec), OWN).double().from_reference(reference)
     x = torch.randn(2, channels, *(5,) * spatial_dims, dtype=torch.float64)
-    decoder = [torch.randn(2, 7, *(5,) * spatial_dims, dtype=torch.float64)] * (inputs.count - 1)
+    decoder = [torch.randn(2, 7, *(5,) * spatial_dims, dtype=torch.float64)] * (inputs.number - 1)
     outs, weight = [], torch.randn_like(x)
     for cell in (reference, batched):
         cell.rotate(step)
