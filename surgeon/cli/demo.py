@@ -32,6 +32,7 @@ _SETTINGS: dict[str, Any] = {
     "crop": (80, 80),
     "seed": 0,
 }
+_MOST_RUNS = 999
 _HONESTY = (
     "This network was trained on these very frames, the held-out recordings included: the demo shows that "
     "every step works. It says nothing about a gain."
@@ -56,7 +57,7 @@ def demo(
     """
     with answering(traceback) as answer:
         start = time.monotonic()
-        run = _free_folder() if out is None else out
+        run = free_folder() if out is None else out
         request = HostRequest(_FACTORY, str(find_checkpoint()), dict(_ARGUMENTS), (_SHAPE,))
         host = dataclasses.replace(request.open(), preparation=_preparation())
         _inspect(answer, request, host)
@@ -94,13 +95,13 @@ def find_frames() -> Path:
     return Path(data.__file__).parent / "pupil" / "labeled_frames"
 
 
-def _free_folder() -> Path:
+def free_folder() -> Path:
     """Return the first folder of the demo that is free, or that holds a demo which was stopped."""
-    for number in range(1, 1000):
+    for number in range(1, _MOST_RUNS + 1):
         folder = Path("surgeon-demo" if number == 1 else f"surgeon-demo-{number}")
         if not (folder / "report.json").exists():
             return folder
-    raise RunError("there are 999 demos here", where="surgeon-demo-*", fix="remove some")
+    raise RunError(f"there are {_MOST_RUNS} demos here", where="surgeon-demo-*", fix="remove some")
 
 
 def _preparation() -> Preparation:

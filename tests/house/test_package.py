@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 import shutil
 import subprocess
@@ -145,3 +146,23 @@ def test_help_answers_in_half_a_second_of_processor_time() -> None:
         for _ in range(3)
     )
     assert min(float(done.stdout) for done in runs) < 0.5
+
+
+@pytest.mark.slow
+def test_the_tests_of_the_commands_pass_against_the_built_wheel(wheel: Path, tmp_path: Path) -> None:
+    """From a folder that holds nothing but the wheel's content and the tests."""
+    installed, tests = tmp_path / "installed", tmp_path / "tests"
+    with zipfile.ZipFile(wheel) as content:
+        content.extractall(installed)
+    shutil.copytree(ROOT / "tests", tests, ignore=shutil.ignore_patterns("__pycache__", "house"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    probe = (
+        "import surgeon, surgeon.export, surgeon.search as search; print(surgeon.__file__, search.__file__)"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(installed), str(tmp_path)))}
+    options = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True}
+    held = subprocess.run([sys.executable, "-c", probe], **options)
+    assert [Path(path).is_relative_to(installed) for path in held.stdout.split()] == [True, True]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/cli", "tests/core/data"]
+    done = subprocess.run(command, **options)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
