@@ -1,1 +1,1 @@
-"""To come."""
+"""Measurements that anyone can repeat: `python -m benchmarks.NAME [--quick] [--json]`."""
