@@ -68,17 +68,26 @@ def _dice(value: float | None) -> str:
 
 @dataclass(slots=True)
 class Board:
-    """What the live display shows; drawn anew from the last event."""
+    """What the live display shows; drawn anew from the last event.
+
+    Attributes:
+        events: the last event of each phase.
+        row: the last line of the history that holds architecture weights.
+        started: when each phase began, and the share that was done by then (a resumed run).
+        latest: when each phase was last heard of.
+    """
 
     events: dict[str, Progress] = field(default_factory=dict)
     row: Mapping[str, Any] | None = None
     started: dict[str, tuple[float, float]] = field(default_factory=dict)
+    latest: dict[str, float] = field(default_factory=dict)
 
     def show(self, event: Progress) -> None:
         """Take over an event."""
         done = _share(event)
         self.started.setdefault(event.phase, (time.monotonic(), done))
         self.events[event.phase] = event
+        self.latest[event.phase] = time.monotonic()
         if event.row is not None and event.row.get("alphas"):
             self.row = event.row
 
@@ -109,7 +118,7 @@ class Board:
 
     def _remaining(self, phase: str, share: float) -> str:
         since, before = self.started[phase]
-        spent, done = time.monotonic() - since, share - before
+        spent, done = self.latest[phase] - since, share - before
         if share >= 1:
             return f"done in {format_seconds(spent)}"
         return f"{format_seconds(spent / done * (1 - share))} left" if done > 0 else ""
