@@ -53,7 +53,7 @@ def anyhow(examples):
 
 
 @given(specs)
-@anyhow(20)
+@anyhow(15)
 def test_what_is_found_equals_what_was_planted(spec):
     check(spec)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+from functools import partial
 
 import pytest
 import torch
@@ -13,7 +14,8 @@ from torch import nn
 
 import surgeon
 from surgeon.errors import SpliceError
-from surgeon.splicing import SplicedNetwork
+from surgeon.splicing import SplicedNetwork, splice_trace
+from surgeon.tracing import trace
 from tests.core import networks
 from tests.core.networks import conv, image, up
 from tests.core.splicing.cells import ConvCell, DecoderCell, Doubled, Recorder, Silent
@@ -33,6 +35,12 @@ def host():
     for _ in range(3):  # running statistics that are not those of a new network
         host(torch.randn(4, 1, 16, 16))
     return host.eval()
+
+
+@pytest.fixture(scope="module")
+def implanted(host):
+    """Splice into the host, which is traced once for all tests."""
+    return partial(splice_trace, trace(host, image()))
 
 
 def outputs(network, x):
@@ -69,12 +77,12 @@ def test_a_cell_with_gamma_zero_leaves_any_form_of_host_equal_to_the_bit(build, 
         assert torch.equal(outputs(spliced, x), outputs(host, x))
 
 
-def test_a_cell_takes_the_place_of_the_skip(host):
+def test_a_cell_takes_the_place_of_the_skip(host, implanted):
     class Zero(nn.Module):
         def forward(self, skip):
             return torch.zeros_like(skip)
 
-    spliced = surgeon.splice(host, image(), {"s0": Zero()})
+    spliced = implanted({"s0": Zero()})
     with torch.no_grad():
         b = host.enc1(host.enc0(image()))
         d1 = host.join1(host.bottom(b), b)
@@ -82,8 +90,8 @@ def test_a_cell_takes_the_place_of_the_skip(host):
     assert torch.equal(outputs(spliced, image()), expected)
 
 
-def test_what_was_rewired_is_reported(host):
-    spliced = surgeon.splice(host, image(), {"s1": nn.Identity(), "s0": nn.Identity()})
+def test_what_was_rewired_is_reported(implanted):
+    spliced = implanted({"s1": nn.Identity(), "s0": nn.Identity()})
     anatomy = spliced.anatomy
     assert [(r.skip, r.merge, r.operand, r.place) for r in spliced.report.rewired] == [
         (s.id, s.merge_node, s.operand_node, s.operand_index) for s in anatomy.skips
@@ -94,16 +102,16 @@ def test_what_was_rewired_is_reported(host):
 # --- forms of cells and hosts
 
 
-def test_a_cell_that_asks_for_it_gets_what_the_skip_meets(host):
+def test_a_cell_that_asks_for_it_gets_what_the_skip_meets(implanted):
     recorder = Recorder(needs_decoder=True)
-    spliced = surgeon.splice(host, image(), {"s1": recorder})
+    spliced = implanted({"s1": recorder})
     outputs(spliced, image(batch=2))
     assert recorder.shapes == [(2, 6, 8, 8), (2, 6, 8, 8)]
 
 
-def test_a_cell_that_sees_the_decoder_computes_with_it(host):
+def test_a_cell_that_sees_the_decoder_computes_with_it(host, implanted):
     cell = DecoderCell(4, 4)
-    spliced = surgeon.splice(host, image(), {"s0": cell}).eval()
+    spliced = implanted({"s0": cell}).eval()
     with torch.no_grad():
         a = host.enc0(image())
         b = host.enc1(a)
@@ -170,8 +178,8 @@ def test_training_steps_change_the_implants_and_nothing_else(trained):
     assert all(name.startswith("implants.") for name in changed)
 
 
-def test_train_keeps_the_host_in_eval_mode(host):
-    spliced = surgeon.splice(host, image(), {"s0": nn.Identity()}).train()
+def test_train_keeps_the_host_in_eval_mode(host, implanted):
+    spliced = implanted({"s0": nn.Identity()}).train()
     assert spliced.training
     assert spliced.implants["s0"].training
     # Dropout and batch norm of the host would differ from call to call.
@@ -192,23 +200,23 @@ def test_the_host_itself_is_untouched(host):
 # --- a network like any other
 
 
-def test_host_names_stay_and_implants_have_their_own(host):
-    spliced = surgeon.splice(host, image(), {"s1": ConvCell(6)})
+def test_host_names_stay_and_implants_have_their_own(host, implanted):
+    spliced = implanted({"s1": ConvCell(6)})
     own = {f"implants.s1.{name}" for name in ConvCell(6).state_dict()}
     assert set(spliced.state_dict()) == set(host.state_dict()) | own
     assert all(torch.equal(spliced.state_dict()[name], tensor) for name, tensor in host.state_dict().items())
 
 
-def test_a_state_dict_loads_strictly_into_another_splice(host):
-    first = surgeon.splice(host, image(), {"s0": ConvCell(4)})
+def test_a_state_dict_loads_strictly_into_another_splice(implanted):
+    first = implanted({"s0": ConvCell(4)})
     second = surgeon.splice(networks.UNet(), image(), {"s0": ConvCell(4)})
     assert not torch.equal(outputs(first, image()), outputs(second, image()))
     second.load_state_dict(first.state_dict(), strict=True)
     assert torch.equal(outputs(first, image()), outputs(second, image()))
 
 
-def test_a_deep_copy_is_equal_and_its_own(host):
-    spliced = surgeon.splice(host, image(), {"s0": ConvCell(4)}).train()
+def test_a_deep_copy_is_equal_and_its_own(implanted):
+    spliced = implanted({"s0": ConvCell(4)}).train()
     twin = copy.deepcopy(spliced)
     assert isinstance(twin, SplicedNetwork)
     assert twin.training
@@ -232,16 +240,16 @@ def test_a_pickle_gives_the_same_network_back(build):
     }
 
 
-def test_torch_saves_and_loads_a_spliced_network(host):
-    spliced = surgeon.splice(host, image(), {"s0": ConvCell(4)})
+def test_torch_saves_and_loads_a_spliced_network(implanted):
+    spliced = implanted({"s0": ConvCell(4)})
     file = io.BytesIO()
     torch.save(spliced, file)
     file.seek(0)
     assert torch.equal(outputs(torch.load(file, weights_only=False), image()), outputs(spliced, image()))
 
 
-def test_it_moves_to_another_dtype(host):
-    spliced = surgeon.splice(host, image(), {"s0": ConvCell(4, gamma=0.0)}).double()
+def test_it_moves_to_another_dtype(host, implanted):
+    spliced = implanted({"s0": ConvCell(4, gamma=0.0)}).double()
     expected = outputs(copy.deepcopy(host).double(), image().double())
     assert torch.equal(outputs(spliced, image().double()), expected)
 
@@ -266,9 +274,9 @@ def test_it_moves_to_another_device_with_the_devices_in_its_graph():
 # --- what cannot be spliced
 
 
-def test_an_unknown_skip_is_refused_with_those_that_are_known(host):
+def test_an_unknown_skip_is_refused_with_those_that_are_known(implanted):
     with pytest.raises(SpliceError, match=r"there is no skip 's7'[\s\S]*choose among s0, s1"):
-        surgeon.splice(host, image(), {"s7": nn.Identity()})
+        implanted({"s7": nn.Identity()})
 
 
 def test_a_network_without_skips_points_to_its_refusals():
@@ -276,35 +284,35 @@ def test_a_network_without_skips_points_to_its_refusals():
         surgeon.splice(networks.Autoencoder(), image(), {"s0": nn.Identity()})
 
 
-def test_a_cell_of_other_channels_is_refused_with_the_right_number(host):
+def test_a_cell_of_other_channels_is_refused_with_the_right_number(implanted):
     with pytest.raises(
         SpliceError, match=r"fails on a tensor of shape \(1, 6, 8, 8\)[\s\S]*channels=6"
     ) as caught:
-        surgeon.splice(host, image(), {"s1": ConvCell(4)})
+        implanted({"s1": ConvCell(4)})
     assert caught.value.where == "skip s1 (enc1 -> join1)"
 
 
-def test_a_cell_of_other_dimensions_is_refused(host):
+def test_a_cell_of_other_dimensions_is_refused(implanted):
     with pytest.raises(SpliceError, match="for 2 spatial dimensions"):
-        surgeon.splice(host, image(), {"s1": ConvCell(6, dims=3)})
+        implanted({"s1": ConvCell(6, dims=3)})
 
 
-def test_a_cell_that_fails_without_a_word_is_refused(host):
+def test_a_cell_that_fails_without_a_word_is_refused(implanted):
     with pytest.raises(
         SpliceError, match=r"the cell fails on a tensor of shape \(1, 4, 16, 16\): ValueError"
     ):
-        surgeon.splice(host, image(), {"s0": Silent()})
+        implanted({"s0": Silent()})
 
 
-def test_a_cell_that_returns_another_shape_is_refused(host):
+def test_a_cell_that_returns_another_shape_is_refused(implanted):
     with pytest.raises(SpliceError, match=r"returns \(1, 8, 16, 16\), the skip has \(1, 4, 16, 16\)"):
-        surgeon.splice(host, image(), {"s0": Doubled()})
+        implanted({"s0": Doubled()})
 
 
-def test_a_refused_cell_keeps_its_mode(host):
+def test_a_refused_cell_keeps_its_mode(implanted):
     cell = Doubled().train()
     with pytest.raises(SpliceError, match="the skip has"):
-        surgeon.splice(host, image(), {"s0": cell})
+        implanted({"s0": cell})
     assert cell.training
 
 
@@ -357,10 +365,10 @@ def test_a_network_with_implants_cannot_be_spliced_again(host):
         surgeon.splice(spliced, image(), {"s1": nn.Identity()})
 
 
-def test_a_rewiring_that_changed_the_output_would_be_refused(host, monkeypatch):
+def test_a_rewiring_that_changed_the_output_would_be_refused(host, implanted, monkeypatch):
     monkeypatch.setattr(surgeon.splicing, "_Identity", Scaled)
     with pytest.raises(SpliceError, match="the rewired graph differs from the host by"):
-        surgeon.splice(host, image(), {"s0": nn.Identity()})
+        implanted({"s0": nn.Identity()})
 
 
 class Scaled(nn.Module):
