@@ -146,7 +146,7 @@ def _implant(answer: Answer, request: HostRequest, host: Host, run: Path, device
 
 
 def _export(answer: Answer, run: Path) -> None:
-    from .export import Order, export_network, parity_table
+    from .export import Order, export_network, latency_line, parity_table
     from .networks import open_network, read_samples
 
     answer.say("[bold]3. Exported, and proved equal[/]\n")
@@ -154,6 +154,7 @@ def _export(answer: Answer, run: Path) -> None:
     order = Order(run / "export", target="triton", name="pupil")
     report = export_network(network, order, read_samples(network, None))
     answer.say(parity_table(report))
+    answer.say(latency_line(report), "")
 
 
 def _end(answer: Answer, run: Path, seconds: float) -> None:

@@ -140,6 +140,7 @@ def show_export(answer: Answer, report: dict[str, Any], out: Path) -> None:
     from .outcome import path_table
 
     answer.say(parity_table(report))
+    answer.say(latency_line(report), "")
     paths: dict[str, Path | str] = {"model": out / "model.onnx", "proof": out / "export.json"}
     repository = out / "triton"
     if repository.is_dir():
@@ -171,6 +172,15 @@ def parity_table(report: dict[str, Any]) -> Table:
             f"{100 * case['argmax_agreement']:.2f} %",
         )
     return table
+
+
+def latency_line(report: dict[str, Any]) -> str:
+    """Say how long host and export take, and so when the export is the slower one."""
+    latency = report["latency"]
+    line = (
+        f"median latency here: host {latency['host']['p50']:.1f} ms, export {latency['export']['p50']:.1f} ms"
+    )
+    return f"{line}; {latency['remark']}" if latency["remark"] else line
 
 
 def _first_shape(shape: list[Any]) -> list[int]:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from surgeon.cli import main
+from surgeon.cli.export import latency_line
 
 from .conftest import TINY, Cli
 
@@ -108,6 +109,7 @@ def test_a_person_sees_proof_and_next_command(cli: Cli, tiny: str, tmp_path: Pat
     done = cli("export", tiny, "--out", tmp_path / "x", "--sizes", "fixed")
     assert done.code == 0, done.err
     assert "argmax agreement" in done.out
+    assert "median latency here: host " in done.out
     assert "surgeon evaluate" in done.out
 
 
@@ -145,3 +147,14 @@ def test_a_person_sees_scores_verdict_and_paths(cli: Cli, tiny: str, images: Pat
     recorded = read(out / "report.json")["config"]
     asked = {"seed": 3, "states": 2, "merge": "replace", "genotype": "per-skip", "crop": [16, 16]}
     assert {name: recorded[name] for name in asked} == asked
+
+
+def test_an_export_that_is_slower_is_called_so() -> None:
+    latency = {
+        "host": {"p50": 1.0},
+        "export": {"p50": 2.0},
+        "remark": "the export is slower than the host here",
+    }
+    assert latency_line({"latency": latency}) == (
+        "median latency here: host 1.0 ms, export 2.0 ms; the export is slower than the host here"
+    )
