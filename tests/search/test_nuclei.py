@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from surgeon.search import Config, implant, load_implant
 
 from surgeon.data import Preparation, open_data
 from surgeon.hosts import open_host
-from surgeon.search import Config, implant, load_implant
 
 NUCLEI = Path(__file__).parents[3] / "shared" / "data" / "nuclei"
 
