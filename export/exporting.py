@@ -22,7 +22,17 @@ from surgeon.tracing import Example, as_example, private_copy, run
 
 from .artifact import Artifact
 from .cases import Sizes, check_everything, takes_other_sizes
-from .flattening import Flat, Freedom, Refusal, first_line, flatten, leaves_of, map_tensors, smallest_size
+from .flattening import (
+    Flat,
+    Freedom,
+    Refusal,
+    export_program,
+    first_line,
+    flatten,
+    leaves_of,
+    map_tensors,
+    smallest_size,
+)
 from .fusion import PassReport, fuse
 from .gate import THRESHOLDS, Gate
 from .naming import input_names, output_names
@@ -136,9 +146,9 @@ def _write(order: Order, path: Path) -> _Written:
     output = _run_once(order)
     model, example = _on_cpu(order)
     flat = _flatten(order, model, example)
-    fused = fuse(flat.program.module(check_guards=False), example.args, example.kwargs)
+    fused = fuse(flat.graph_module, example.args, example.kwargs)
     # The passes work on a graph with its weights inside; the exporter wants a program again.
-    program = flatten(fused.graph_module, example, (flat.freedom,)).program
+    program = export_program(fused.graph_module, example, flat.freedom)
     names = input_names(example, program.graph_signature.user_inputs)
     metadata = {"name": order.name, **order.metadata}
     written = build_model(program, order.target.opset, names, output_names(output), metadata)

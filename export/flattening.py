@@ -11,12 +11,14 @@ from enum import Enum
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram, ShapesCollection
 from torch.utils import _pytree as pytree
 
 from surgeon.errors import ExportError
 from surgeon.tracing import Example
+
+from .functional import without_mutation
 
 
 class Freedom(Enum):
@@ -52,11 +54,13 @@ class Flat:
 
     Attributes:
         program: what torch.export made of it.
+        graph_module: its graph with the weights inside and every operation out of place.
         freedom: the sizes it leaves open.
         refusals: what was tried before with more freedom.
     """
 
     program: ExportedProgram
+    graph_module: fx.GraphModule
     freedom: Freedom
     refusals: tuple[Refusal, ...]
 
@@ -75,7 +79,8 @@ def flatten(model: nn.Module, example: Example, ladder: Sequence[Freedom] = tupl
     refusals: list[Refusal] = []
     for freedom in ladder:
         try:
-            return Flat(_export(model, example, freedom), freedom, tuple(refusals))
+            program = export_program(model, example, freedom)
+            return Flat(program, _functional_graph(program), freedom, tuple(refusals))
         except Exception as error:  # noqa: BLE001 - torch.export raises whatever the network raises
             refusals.append(Refusal(freedom, first_line(error)))
     raise ExportError(
@@ -140,7 +145,8 @@ def smallest_size(program: ExportedProgram) -> int:
     return floor
 
 
-def _export(model: nn.Module, example: Example, freedom: Freedom) -> ExportedProgram:
+def export_program(model: nn.Module, example: Example, freedom: Freedom) -> ExportedProgram:
+    """Export a network with that freedom, or raise what torch.export raises."""
     # A dimension of size 1 is taken for a constant: the batch is traced with two.
     if freedom.batch and batch_size(example) == 1:
         example = map_tensors(example, lambda x: torch.cat([x, x]) if x.ndim and x.shape[0] == 1 else x)
@@ -153,14 +159,20 @@ def _export(model: nn.Module, example: Example, freedom: Freedom) -> ExportedPro
             shapes[tensor] = free
     dynamic = shapes if freedom is not Freedom.NOTHING else None
     with quiet(), torch.no_grad():
-        program = torch.export.export(
-            model, example.args, example.kwargs, dynamic_shapes=dynamic, strict=False
-        )
-        # The empty table keeps convolutions whole and writes in-place operations out of place.
-        functional: ExportedProgram = program.run_decompositions({})
+        return torch.export.export(model, example.args, example.kwargs, dynamic_shapes=dynamic, strict=False)
+
+
+def _functional_graph(program: ExportedProgram) -> fx.GraphModule:
+    """Return the graph of a program with its weights inside and every operation out of place."""
+    quick = without_mutation(program.module(check_guards=False))
+    if quick is not None:
+        return quick
+    with quiet(), torch.no_grad():
+        # The empty table keeps convolutions whole.
+        functional = program.run_decompositions({})
     if functional.graph_signature.user_inputs_to_mutate:
         raise ValueError("it writes into its own inputs; let it work on a copy")
-    return functional
+    return functional.module(check_guards=False)
 
 
 def _free_dimensions(tensor: Tensor, batch: int, freedom: Freedom) -> dict[int, Any]:

@@ -17,7 +17,8 @@ class Difference:
     Attributes:
         largest: largest absolute difference over all elements.
         relative: `largest` over the largest absolute value of the reference.
-        argmax_agreement: share of positions whose largest channel (one channel: whose sign) is the same.
+        argmax_agreement: share of positions whose largest channel is the same; of a single channel, whose
+            sign, or whose side of one half where it holds probabilities.
         equal: the same to the bit.
     """
 
@@ -86,5 +87,7 @@ def _agreement(a: Tensor, b: Tensor) -> float:
     if a.is_complex():
         return 1.0
     if a.shape[1] == 1:
-        return float(((a > 0) == (b > 0)).double().mean())
+        # The sign of a probability says nothing but whether it was rounded to zero.
+        border = 0.5 if bool(((a >= 0) & (a <= 1)).all()) else 0.0
+        return float(((a > border) == (b > border)).double().mean())
     return float((a.argmax(1) == b.argmax(1)).double().mean())

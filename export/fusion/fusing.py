@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from surgeon.export.functional import mutates
 from torch import fx
 
 from surgeon.parity import compare
@@ -84,7 +85,7 @@ def fuse(
     if isinstance(source, Trace):
         inputs, kwargs = source.example.args, source.example.kwargs
         source = source.graph_module
-    mutating = [node for node in source.graph.nodes if _mutates(node)]
+    mutating = [node for node in source.graph.nodes if mutates(node)]
     if mutating:
         reason = f"{mutating[0].name} writes in place: flatten the network first"
         return Fused(source, tuple(_refused(source, name, mutating[0], reason) for name, _ in passes))
@@ -118,10 +119,6 @@ def _run_checked(
     return source, replace(
         report, changed=0, nodes_after=report.nodes_before, details=(), rejected=(*report.rejected, dropped)
     )
-
-
-def _mutates(node: fx.Node) -> bool:
-    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
 
 
 def _refused(source: fx.GraphModule, name: str, node: fx.Node, reason: str) -> PassReport:

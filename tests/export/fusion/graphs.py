@@ -12,7 +12,7 @@ def graph_of(network: nn.Module, *shape: int, freedom: Freedom = Freedom.BATCH_A
     """Return the ATen graph of a stirred float64 network and an input for it."""
     example = torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
     flat = flatten(stir(network.double()), Example((example,), {}), (freedom,))
-    return flat.program.module(check_guards=False), example
+    return flat.graph_module, example
 
 
 def operations(graph_module) -> list[str]:
