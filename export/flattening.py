@@ -172,7 +172,8 @@ def _functional_graph(program: ExportedProgram) -> fx.GraphModule:
         functional = program.run_decompositions({})
     if functional.graph_signature.user_inputs_to_mutate:
         raise ValueError("it writes into its own inputs; let it work on a copy")
-    return functional.module(check_guards=False)
+    module: fx.GraphModule = functional.module(check_guards=False)
+    return module
 
 
 def _free_dimensions(tensor: Tensor, batch: int, freedom: Freedom) -> dict[int, Any]:
