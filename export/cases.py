@@ -67,7 +67,8 @@ def check_everything(
     if not gate.check(Case("example", example)):
         reason = gate.not_compared[-1].reason
         raise InputError(f"the example cannot be run: {reason}", where="inputs", fix="give other inputs")
-    gate.check_all(Case(f"seed {seed}", _noise(example, seed)) for seed in (1, 2))
+    # Loud noise saturates a network that ends in a sigmoid, and a saturated output hides differences.
+    gate.check_all(Case(f"seed {seed}", _noise(example, seed, share)) for seed, share in ((1, 1.0), (2, 0.1)))
     if freedom.batch:
         gate.check_all(_batches(example))
     proved = (
@@ -151,8 +152,8 @@ def _spatial(example: Example) -> tuple[int, ...]:
     return image_shapes(example)[0][2:]
 
 
-def _noise(example: Example, seed: int) -> Example:
-    """Draw other values with the mean and spread of the example; whole numbers stay."""
+def _noise(example: Example, seed: int, share: float = 1.0) -> Example:
+    """Draw other values with the mean of the example and a share of its spread; whole numbers stay."""
     generator = torch.Generator().manual_seed(seed)
 
     def draw(tensor: Tensor) -> Tensor:
@@ -160,7 +161,7 @@ def _noise(example: Example, seed: int) -> Example:
             return tensor
         spread = float(tensor.std()) if tensor.numel() > 1 else 0.0
         values = torch.randn(tensor.shape, generator=generator, dtype=torch.float32)
-        return (values * (spread or 1.0) + float(tensor.mean())).to(tensor)
+        return (values * share * (spread or 1.0) + float(tensor.mean())).to(tensor)
 
     return map_tensors(example, draw)
 
