@@ -81,12 +81,25 @@ def test_copies_side_by_side_do_not_see_each_other(name):
 
 
 @pytest.mark.parametrize("spatial_dims", [1, 2, 3])
-def test_batch_norm_equals_torch_on_batches(spatial_dims):
-    theirs = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)[spatial_dims - 1](4)
+def test_batch_norm_averages_the_first_batches_as_torch_does_without_momentum(spatial_dims):
+    theirs = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)[spatial_dims - 1](4, momentum=None)
     ours = BatchNorm(4)
-    x = torch.randn(3, 4, *SIZES[spatial_dims])
-    assert torch.equal(ours(x), theirs(x))
+    for _ in range(5):
+        x = torch.randn(3, 4, *SIZES[spatial_dims])
+        assert torch.equal(ours(x), theirs(x))
     assert torch.equal(ours.eval()(x), theirs.eval()(x))
+
+
+def test_batch_norm_gives_later_batches_the_weight_of_its_momentum():
+    """Ten batches of mean 0 and one of mean 1: the running mean is 0.1; begun anew it is 1."""
+    norm = BatchNorm(1, momentum=0.1)
+    for _ in range(12):
+        norm(torch.zeros(2, 1, 3))
+    norm(torch.ones(2, 1, 3))
+    assert norm.running_mean.item() == pytest.approx(0.1)
+    norm.restart()
+    norm(torch.ones(2, 1, 3))
+    assert norm.running_mean.item() == 1.0
 
 
 def test_batch_norm_takes_the_running_statistics_for_a_single_value():
