@@ -73,8 +73,8 @@ def build(name: str):
     return smp.Unet(name, encoder_weights=None, classes=2), (1, 3, 64, 64)
 
 
-NAMES = ["UNet", "BasicUNet 2D", "DynUNet", "resnet18"]
-SLOW = ["BasicUNet 3D", "SegResNet", "resnet34"]
+NAMES = ["UNet", "DynUNet", "resnet18"]
+SLOW = ["BasicUNet 2D", "BasicUNet 3D", "SegResNet", "resnet34"]
 
 
 @pytest.mark.parametrize("name", [*NAMES, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
