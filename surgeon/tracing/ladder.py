@@ -59,11 +59,12 @@ def trace(host: nn.Module, inputs: Any, kwargs: dict[str, Any] | None = None) ->
     best: tuple[fx.GraphModule, Way, tuple[Replay, ...]] | None = None
     attempts: list[Attempt] = []
     for way, build in _ways(subject):
+        bound = 10 * TIME_LIMIT if way is Way.EXPORT_FIXED else TIME_LIMIT
         try:
-            with time_limit(TIME_LIMIT if way is not Way.EXPORT_FIXED else 10 * TIME_LIMIT):
+            with time_limit(bound):
                 module = build()
         except TookTooLong:
-            attempts.append(Attempt(way, f"took longer than {TIME_LIMIT:.0f} seconds"))
+            attempts.append(Attempt(way, f"took longer than {bound:.0f} seconds"))
             continue
         except Exception as problem:  # noqa: BLE001 - a tracer may raise anything on a network it does not know
             attempts.append(Attempt(way, _blame(problem)))

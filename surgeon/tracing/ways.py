@@ -19,6 +19,8 @@ from torch.export import Dim
 from torch.fx.node import Node
 from torch.utils import _pytree as pytree
 
+from surgeon.errors import HostError
+
 from .inputs import image_shapes, is_image
 from .trace import Example
 
@@ -27,12 +29,24 @@ def private_copy(host: nn.Module) -> nn.Module:
     """Copy the structure of a host in eval mode, sharing its parameters and buffers.
 
     Tracers leave marks on the modules they run; the copy takes them instead of the host.
+
+    Raises:
+        HostError: a module of the host cannot be copied.
     """
     shared: dict[int, Any] = {id(t): t for t in (*host.parameters(), *host.buffers())}
+    for module in host.modules():
+        # Activations that a forward has left on its module belong to a graph and refuse to be copied.
+        for leaf in pytree.tree_leaves(list(vars(module).values())):
+            if isinstance(leaf, Tensor):
+                shared.setdefault(id(leaf), leaf.detach())
     try:
         twin = copy.deepcopy(host, shared)
-    except Exception:  # noqa: BLE001 - whatever a third-party module raises, the host itself can still be run
-        return host
+    except Exception as problem:
+        raise HostError(
+            f"the network cannot be copied: {type(problem).__name__}: {str(problem)[:200]}",
+            where=type(host).__name__,
+            fix="remove what holds files, locks or generators from its modules, or hand in a .pt2 of it",
+        ) from problem
     with contextlib.suppress(NotImplementedError):  # torch.export's own modules refuse to change mode
         twin.eval()
     return twin

@@ -1,0 +1,41 @@
+"""The copy that takes a tracer's marks instead of the host."""
+
+import threading
+
+import pytest
+import torch
+from torch import nn
+
+from surgeon.errors import HostError
+from surgeon.tracing import private_copy, trace
+
+
+class _Remembering(nn.Module):
+    """Keeps its last activation, as networks with feature hooks do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3, padding=1)
+        self.seen: list[torch.Tensor] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.seen = [self.conv(x)]
+        return self.seen[0].relu()
+
+
+def test_a_host_that_kept_an_activation_with_gradients_is_traced():
+    host = _Remembering()
+    host(torch.rand(1, 1, 8, 8))
+    kept = host.seen[0]
+    assert kept.grad_fn is not None
+    traced = trace(host, torch.rand(1, 1, 8, 8))
+    assert traced.summary.free_sizes
+    assert host.seen[0] is kept
+
+
+def test_a_host_that_cannot_be_copied_is_refused_and_left_in_its_mode():
+    host = nn.Sequential(nn.Conv2d(1, 1, 1)).train()
+    host.lock = threading.Lock()
+    with pytest.raises(HostError, match="cannot be copied: TypeError"):
+        private_copy(host)
+    assert host.training
