@@ -73,9 +73,9 @@ class Plan:
     def facts(self) -> tuple[tuple[str, str], ...]:
         """What the head of a report says of the host, as names and sentences."""
         rows = [("input", ", ".join(self.inputs)), ("output", ", ".join(self.outputs))]
-        stride = self.trace.get("stride", 1)
         if self.trace.get("free_sizes"):
-            sizes = f"any multiple of {stride}" if stride > 1 else "any"
+            stride = self.trace.get("graph_stride") or 1
+            sizes = f"in steps of {stride}" if stride > 1 else "any"
             rows.append(
                 ("sizes", sizes + (", any batch" if self.trace.get("free_batch") else ", this batch"))
             )

@@ -210,6 +210,10 @@ def _notes(view: GraphView, skips: tuple[Skip, ...], traced: Trace) -> tuple[str
         )
     if not traced.summary.free_sizes:
         notes.append("the graph is fixed to the example's spatial size")
+    stride, graph_stride = traced.summary.stride, traced.summary.graph_stride
+    if traced.summary.free_sizes and stride != graph_stride:
+        own = f"the network itself takes sizes in steps of {stride}"
+        notes.append(f"{own}, its graph {f'in steps of {graph_stride}' if graph_stride else 'larger ones'}")
     if not traced.summary.free_batch:
         notes.append("the graph is fixed to the example's batch size")
     return tuple(notes)

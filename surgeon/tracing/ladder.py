@@ -11,7 +11,7 @@ from torch import fx, nn
 
 from surgeon.errors import InputError, TraceError
 
-from .inputs import Variant, as_example, image_shapes, other_sizes, with_batch, with_sizes
+from .inputs import Variant, as_example, grown, image_shapes, other_sizes, with_batch, with_sizes
 from .limits import TookTooLong, time_limit
 from .paths import annotate_modules
 from .replay import annotate_shapes, first_line, holds, replay, run
@@ -167,15 +167,33 @@ def _finish(
     annotate_shapes(module, subject.example)
     annotate_modules(module)
     shown = {outcome.what for outcome in replays if holds(outcome)}
+    stride, graph_stride, steps = _strides(subject, module)
     summary = TraceSummary(
         way=way,
         free_batch="batch" in shown,
         free_sizes="size" in shown,
-        stride=1,
-        replays=(*replays, *subject.refused),
+        stride=stride,
+        graph_stride=graph_stride,
+        replays=(*replays, *steps, *subject.refused),
         attempts=tuple(attempts),
     )
     return Trace(module, subject.example, type(subject.host).__name__, summary)
+
+
+def _strides(subject: _Subject, module: fx.GraphModule) -> tuple[int | None, int | None, list[Replay]]:
+    """Find the smallest steps by which the sizes of host and graph may grow, and what was compared."""
+    stride, replays = None, []
+    for step, example in grown(subject.example):
+        try:
+            expected = run(subject.host, example)
+        except Exception:  # noqa: BLE001 - a size that the host refuses says only that its stride is larger
+            continue
+        stride = stride or step
+        outcome = replay("step", expected, module, example)
+        if holds(outcome):
+            return stride, step, [*replays, outcome]
+        replays.append(replace(outcome, remark=f"the graph needs steps larger than {step}"))
+    return stride, None, replays
 
 
 def _describe(outcome: Replay) -> str:

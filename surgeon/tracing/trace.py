@@ -71,7 +71,9 @@ class TraceSummary:
         way: how the graph was made.
         free_batch: whether another batch size replays equal.
         free_sizes: whether another spatial size replays equal.
-        stride: the smallest multiple of the spatial sizes that the host accepts, as far as tried.
+        stride: the smallest step, in powers of two, by which the host lets its spatial sizes grow; None
+            when it lets them grow by none that was tried.
+        graph_stride: the same of the graph, replayed equal to the host at that size.
         replays: what was compared.
         attempts: ways that were tried before.
     """
@@ -79,7 +81,8 @@ class TraceSummary:
     way: Way
     free_batch: bool
     free_sizes: bool
-    stride: int
+    stride: int | None
+    graph_stride: int | None
     replays: tuple[Replay, ...]
     attempts: tuple[Attempt, ...]
 
@@ -90,6 +93,7 @@ class TraceSummary:
             "free_batch": self.free_batch,
             "free_sizes": self.free_sizes,
             "stride": self.stride,
+            "graph_stride": self.graph_stride,
             "replays": [replay.to_dict() for replay in self.replays],
             "attempts": [{"way": a.way.value, "reason": a.reason} for a in self.attempts],
         }

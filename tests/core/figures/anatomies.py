@@ -30,7 +30,7 @@ def make_skip(number, *, level=None, channels=16, size=(64, 64), stride=(1, 1), 
 
 
 def make_anatomy(skips, *, host="SmallUNet", notes=(), refusals=(), shapes=((1, 3, 64, 64),)):
-    summary = TraceSummary(Way.EXPORT_FREE, True, True, 16, (), (Attempt(Way.SYMBOLIC, "control flow"),))
+    summary = TraceSummary(Way.EXPORT_FREE, True, True, 16, 16, (), (Attempt(Way.SYMBOLIC, "control flow"),))
     return Anatomy(
         host, tuple(skips), tuple(refusals), tuple(notes), 467_331, shapes, ((1, 2, 64, 64),), summary
     )

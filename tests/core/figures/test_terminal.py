@@ -129,6 +129,6 @@ def test_refused_merges_come_with_their_reason_and_brackets_stay():
 def test_the_summary_says_how_it_was_traced_and_what_sizes_go_in():
     text = shown(anatomy_summary(mixed_u()))
     assert "467 k parameters" in text
-    assert "any multiple of 16, any batch" in text
+    assert "in steps of 16, any batch" in text
     assert "torch.export, free batch and sizes" in text
     assert "two outputs: the larger one was followed" in text

@@ -50,6 +50,7 @@ def test_every_variant_that_was_compared_is_written_down():
         ("example", ((1, 1, 16, 16),)),
         ("batch", ((2, 1, 16, 16),)),
         ("size", ((1, 1, 24, 16),)),
+        ("step", ((1, 1, 20, 20),)),
     ]
     assert all(r.difference.equal for r in summary.replays)
     assert summary.to_dict()["way"] == "torch.export, free batch and sizes"
