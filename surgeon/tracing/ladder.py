@@ -182,7 +182,8 @@ def _finish(
 
 def _strides(subject: _Subject, module: fx.GraphModule) -> tuple[int | None, int | None, list[Replay]]:
     """Find the smallest steps by which the sizes of host and graph may grow, and what was compared."""
-    stride, replays = None, []
+    stride: int | None = None
+    replays: list[Replay] = []
     for step, example in grown(subject.example):
         try:
             expected = run(subject.host, example)
