@@ -27,8 +27,8 @@ _SHAPE = (1, 1, 148, 148)
 # Whole frames: cropped ones show this network another context than it was trained on. The architecture
 # moves fast because it has few steps, the cells slowly because the network is right already.
 _SETTINGS: dict[str, Any] = {
-    "epochs": 4,
-    "retrain_epochs": 4,
+    "epochs": 10,
+    "retrain_epochs": 8,
     "batch_size": 4,
     "architecture_rate": 0.02,
     "retrain_rate": 5e-4,

@@ -137,3 +137,18 @@ def test_the_gradient_reaches_a_network_with_its_sigmoid_inside() -> None:
     task.loss(logits.sigmoid(), torch.ones(1, 8, 8, dtype=torch.int64)).backward()
     assert logits.grad is not None
     assert (logits.grad < 0).all()
+
+
+def test_a_sure_network_gets_no_gradient_too_small_for_a_fast_processor() -> None:
+    task = Task(Activation.LOGITS_SIGMOID, CLASSES[:2], 1, 2)
+    label = torch.zeros(1, 4, 4).long()
+    label[0, 0, :2] = 1
+    logits = torch.where(label[:, None] == 1, 0.5, -90.0)  # sigmoid(-90) is about 1e-39: not a normal float32
+    logits[0, 0, 3, 3] = 90.0  # sure and wrong: this one has to be pulled back
+    logits.requires_grad_()
+    task.loss(logits, label).backward()
+    gradient = logits.grad
+    assert gradient is not None
+    assert set(gradient[gradient.abs() < 1e-20].tolist()) == {0.0}
+    assert gradient[0, 0, 3, 3] > 1e-2
+    assert (gradient[0, 0, 0, :2] < -1e-2).all()
