@@ -129,7 +129,9 @@ def _without_specks(logits: Tensor) -> Tensor:
     """
     if logits.requires_grad:
         logits = logits.view_as(logits)
-        logits.register_hook(lambda gradient: gradient.where(gradient.abs() > _SPECK, 0.0))
+        logits.register_hook(  # type: ignore[no-untyped-call]
+            lambda gradient: gradient.where(gradient.abs() > _SPECK, 0.0)
+        )
     return logits
 
 
