@@ -62,7 +62,7 @@ def export_graph(host: nn.Module, example: Example, *, batch: bool, sizes: bool)
         sizes: leave the spatial dimensions of the images free.
     """
     free = free_dimensions(example, batch=batch, sizes=sizes)
-    with _quiet():
+    with _quiet(), _data_is_traced():
         program = torch.export.export(
             host,
             example.args,
@@ -199,6 +199,18 @@ def _place(module: nn.Module, name: str, tensor: Tensor, *, persistent: bool) ->
         owner.register_parameter(leaf, tensor)
     else:
         owner.register_buffer(leaf, tensor, persistent=persistent)
+
+
+@contextlib.contextmanager
+def _data_is_traced() -> Iterator[None]:
+    """Let tracers see `tensor.data`, which older residual networks read: it is `detach()` to them."""
+    native: Any = torch._C.TensorBase.data
+    # The property of the base class is native and leaves no trace; one on the subclass stands before it.
+    torch.Tensor.data = property(torch.Tensor.detach, native.__set__)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del torch.Tensor.data
 
 
 @contextlib.contextmanager

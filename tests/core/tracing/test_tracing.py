@@ -254,3 +254,23 @@ def test_inputs_that_the_host_fails_on_are_refused_with_its_words():
         trace(networks.UNet(), image(channels=3))
     assert caught.value.where == "UNet on [(1, 3, 16, 16)]"
     assert "channels" in caught.value.fix
+
+
+class _ReadsData(nn.Module):
+    """A shortcut that drops its gradient by hand and pads its channels, as residual networks of 2016 do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        padded = torch.cat([x.data, torch.zeros(x.size(0), 1, *x.shape[2:])], dim=1)
+        return self.conv(x) + padded
+
+
+def test_a_network_that_reads_data_is_traced_and_the_property_is_put_back():
+    before = torch.Tensor.data
+    traced = trace(_ReadsData(), torch.rand(1, 1, 8, 8))
+    assert traced.summary.free_sizes
+    assert traced.summary.free_batch
+    assert torch.Tensor.data is before
