@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .cells import Adapter, Architecture, BatchedSearchCell, CellSpec, DerivedCell, SearchCell
     from .config import Config
+    from .estimates import CellCost, estimate_cells
     from .genotype import CellGenotype, CellMerge, Edge, Genotype, Inputs, Scope
     from .implanting import ImplantResult, implant
     from .implants import load_implant
@@ -24,7 +25,9 @@ _HOMES = {
     "CellSpec": "cells",
     "DerivedCell": "cells",
     "SearchCell": "cells",
+    "CellCost": "estimates",
     "Config": "config",
+    "estimate_cells": "estimates",
     "CellGenotype": "genotype",
     "CellMerge": "genotype",
     "Edge": "genotype",
@@ -44,6 +47,7 @@ __all__ = [
     "Adapter",
     "Architecture",
     "BatchedSearchCell",
+    "CellCost",
     "CellGenotype",
     "CellMerge",
     "CellSpec",
@@ -56,6 +60,7 @@ __all__ = [
     "Progress",
     "Scope",
     "SearchCell",
+    "estimate_cells",
     "implant",
     "load_implant",
     "with_operations",

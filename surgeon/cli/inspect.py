@@ -87,6 +87,15 @@ def show_anatomy(answer: Answer, anatomy: Anatomy, *, why: bool = False) -> None
     answer.say(anatomy_summary(anatomy))
     answer.say("", draw_u(anatomy), "")
     if anatomy.skips:
-        answer.say(skip_table(anatomy))
+        from surgeon.search import estimate_cells
+
+        costs = estimate_cells(anatomy)
+        answer.say(
+            skip_table(
+                anatomy,
+                cell_parameters={skip_id: cost.parameters for skip_id, cost in costs.items()},
+                cell_flops={skip_id: cost.flops for skip_id, cost in costs.items()},
+            )
+        )
     if why:
         answer.say(refusal_table(anatomy))

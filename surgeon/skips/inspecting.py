@@ -6,10 +6,9 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from torch import nn
+from torch import fx, nn
 
-from surgeon.parity import tensors_in
-from surgeon.tracing import Trace, image_shapes, run, trace
+from surgeon.tracing import Trace, image_shapes, trace
 
 from . import operations as ops
 from .anatomy import Anatomy, Kind, Layout, Merge, Refusal, Skip
@@ -60,7 +59,6 @@ def locate(traced: Trace) -> Anatomy:
     drafts += [_skip(view, link, Kind.FUSION) for site in fused for link in _operands(site)]
     skips = _numbered(view, drafts)
     parameters = sum(p.numel() for p in traced.graph_module.parameters())
-    outputs = tensors_in(run(traced.graph_module, traced.example))
     return Anatomy(
         host=traced.host_name,
         skips=skips,
@@ -68,9 +66,16 @@ def locate(traced: Trace) -> Anatomy:
         notes=_notes(view, skips, traced),
         parameters=parameters,
         input_shapes=tuple(image_shapes(traced.example)),
-        output_shapes=tuple(tuple(t.shape) for t in outputs),
+        output_shapes=_output_shapes(traced),
         trace=traced.summary,
     )
+
+
+def _output_shapes(traced: Trace) -> tuple[tuple[int, ...], ...]:
+    output = next(node for node in reversed(traced.graph_module.graph.nodes) if node.op == "output")
+    shapes: list[Any] = []
+    fx.node.map_arg(output.args, lambda node: shapes.append(node.meta.get("shape")))
+    return tuple(shape for shape in shapes if isinstance(shape, tuple))
 
 
 def _skip(view: GraphView, link: Link, kind: Kind) -> Skip:
