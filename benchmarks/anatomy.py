@@ -351,7 +351,7 @@ def _count(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def summary(rows: list[dict[str, Any]], quick: bool) -> dict[str, Any]:
     """Return what was measured as plain JSON, with the targets."""
     t = _count(rows)
-    spliced = [row["identity"] for row in rows if row.get("identity")]
+    spliced = [row["identity"] for row in rows if row.get("identity") and row["links"]]
     equal = sum(all(value is not False for value in identity.values()) for identity in spliced)
     with_links = sum(bool(row["links"]) for row in rows)
     targets = [

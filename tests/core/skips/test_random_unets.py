@@ -61,6 +61,6 @@ def test_what_is_found_equals_what_was_planted(spec):
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 @given(specs)
-@anyhow(500)
+@anyhow(120)
 def test_what_is_found_equals_what_was_planted_in_many_more(spec):
     check(spec)
