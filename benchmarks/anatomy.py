@@ -240,11 +240,23 @@ def operated(truth: Truth) -> dict[str, Any]:
     """Splice a convolution cell into every link, train all of them, and export the network."""
     torch.manual_seed(0)
     built = build(truth.family, truth.name)
+    fill_zeros(built.network)
     traced = trace(built.network, built.inputs, built.kwargs)
     dims = len(image_shapes(traced.example)[0]) - 2
     skips = [skip for skip in locate(traced).skips if skip.kind is not Kind.FUSION]
     spliced = splice_trace(traced, {skip.id: ConvCell(skip.channels, dims) for skip in skips})
     return {"trained": trained(spliced, traced.example, skips), **exported(spliced, built)}
+
+
+@torch.no_grad()
+def fill_zeros(network: nn.Module) -> None:
+    """Give small weights to layers that are born zero, such as a diffusion model's last convolution.
+
+    Nothing before such a layer gets a gradient until training has moved it; a trained host has.
+    """
+    for parameter in network.parameters():
+        if parameter.ndim > 1 and not parameter.any():
+            parameter.normal_(std=0.02)
 
 
 def trained(spliced: nn.Module, example: Example, skips: list[Skip]) -> bool:
@@ -270,16 +282,27 @@ def trained(spliced: nn.Module, example: Example, skips: list[Skip]) -> bool:
 
 
 def exported(spliced: nn.Module, built: Built) -> dict[str, Any]:
-    """Export to ONNX behind the parity gate; `exported` is false with a reason where it refuses."""
+    """Export to ONNX behind the parity gate, with free sizes or, where the gate refuses those, fixed ones.
+
+    `exported` is false with the reason where both are refused.
+    """
+    free = _export(spliced, built, "free")
+    if free["exported"]:
+        return free
+    fixed = _export(spliced, built, "fixed")
+    return {**fixed, "refused_free": free["reason"]}
+
+
+def _export(spliced: nn.Module, built: Built, sizes: str) -> dict[str, Any]:
     from surgeon.export import to_onnx
 
     with tempfile.TemporaryDirectory() as folder:
         try:
-            artifact = to_onnx(spliced, built.inputs, folder, "ort-cpu", "fp32", kwargs=built.kwargs)
+            artifact = to_onnx(spliced, built.inputs, folder, kwargs=built.kwargs, sizes=sizes)
         except Exception as problem:  # noqa: BLE001 - why it fails is the finding
             text = " ".join(f"{type(problem).__name__}: {problem}".split())
             return {"exported": False, "reason": text[:600]}
-    return {"exported": True, "cases": len(artifact.parity)}
+    return {"exported": True, "sizes": sizes, "cases": len(artifact.parity)}
 
 
 # --- said

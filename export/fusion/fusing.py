@@ -108,17 +108,31 @@ def _run_checked(
     fused, report = run(source)
     if not report.changed or inputs is None:
         return fused, report
-    with torch.no_grad():
-        expected = source(*inputs, **(kwargs or {}))
-        difference = compare(expected, fused(*inputs, **(kwargs or {})))
-    dtype = next((value.dtype for value in source.state_dict().values() if value.is_floating_point()), None)
-    if difference.relative <= _TOLERANCES.get(dtype, 1e-2) if dtype else difference.equal:
+    moved = _movement(source, fused, inputs, kwargs or {})
+    if not moved:
         return fused, report
     output = next(iter(reversed(source.graph.nodes)))
-    dropped = Rejected(output.name, f"dropped: the output moved by {difference.relative:.1e} of its range")
+    dropped = Rejected(output.name, f"dropped: {moved}")
     return source, replace(
         report, changed=0, nodes_after=report.nodes_before, details=(), rejected=(*report.rejected, dropped)
     )
+
+
+def _movement(
+    source: fx.GraphModule, fused: fx.GraphModule, inputs: tuple[Any, ...], kwargs: dict[str, Any]
+) -> str:
+    """Say how the outputs of a fused graph moved; empty where they did not."""
+    with torch.no_grad():
+        expected = source(*inputs, **kwargs)
+        try:
+            difference = compare(expected, fused(*inputs, **kwargs))
+        except (RuntimeError, ValueError) as problem:
+            # A view asks for the strides that a tensor had before it was made a constant.
+            return f"the output can no longer be computed: {str(problem).splitlines()[0][:120]}"
+    dtype = next((value.dtype for value in source.state_dict().values() if value.is_floating_point()), None)
+    if difference.relative <= _TOLERANCES.get(dtype, 1e-2) if dtype else difference.equal:
+        return ""
+    return f"the output moved by {difference.relative:.1e} of its range"
 
 
 def _refused(source: fx.GraphModule, name: str, node: fx.Node, reason: str) -> PassReport:

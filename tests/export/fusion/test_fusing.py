@@ -64,6 +64,22 @@ def test_a_pass_whose_output_differs_is_dropped():
     assert fused.passes[0].changed == 0
 
 
+def test_a_pass_after_which_nothing_runs_is_dropped():
+    def wrong(source):
+        broken = fx.GraphModule(source, fx.Graph())
+        x = broken.graph.placeholder("x")
+        broken.graph.output((broken.graph.call_function(torch.reshape, (x, (7,))),))
+        broken.recompile()
+        return broken, PassReport("wrong", 1, 3, 1, ("everything",))
+
+    before, x = graph_of(nn.Conv2d(2, 2, 1), 2, 2, 4, 4)
+    fused = fuse(before, (x,), passes=(("wrong", wrong),))
+    assert fused.graph_module is before
+    assert (
+        "the output can no longer be computed: shape '[7]' is invalid" in fused.passes[0].rejected[-1].reason
+    )
+
+
 def test_reports_are_plain_json_and_count_nodes():
     before, x = graph_of(small_unet(), 2, 1, 8, 8)
     fused = fuse(before, (x,))
