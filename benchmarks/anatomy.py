@@ -138,8 +138,9 @@ def _once(parts: Parts | None, measure: Callable[[Truth], dict[str, Any]], truth
 
 def _guarded(measure: Callable[[Truth], dict[str, Any]], truth: Truth) -> dict[str, Any]:
     known = {"name": truth.name, "links": len(truth.counted), "control": truth.is_control}
+    start = "spawn" if measure is operated else "fork"
     try:
-        return {**known, **isolated(measure, truth, limit=LIMIT)}
+        return {**known, **isolated(measure, truth, limit=LIMIT, start=start)}
     except Failed as problem:
         return {**known, "failure": str(problem)}
 
@@ -238,6 +239,8 @@ class ConvCell(nn.Module):
 
 def operated(truth: Truth) -> dict[str, Any]:
     """Splice a convolution cell into every link, train all of them, and export the network."""
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
     torch.manual_seed(0)
     built = build(truth.family, truth.name)
     fill_zeros(built.network)

@@ -14,18 +14,20 @@ class Failed(Exception):  # noqa: N818 - an outcome of a measurement
     """The measurement ended without a result."""
 
 
-def isolated(measure: Callable[..., Any], *arguments: Any, limit: float) -> Any:
-    """Run a function in a forked process, which starts with everything that is imported here.
+def isolated(measure: Callable[..., Any], *arguments: Any, limit: float, start: str = "fork") -> Any:
+    """Run a function in a process of its own.
 
     Args:
         measure: returns something that pickles.
         arguments: what it is called with.
         limit: seconds after which it is ended.
+        start: `fork` starts with everything that is imported here; `spawn` anew. What computes gradients
+            has to be spawned: in a forked process, torch's threads for them can abort it.
 
     Raises:
         Failed: it raised, crashed or took too long; the text says which.
     """
-    context = multiprocessing.get_context("fork")
+    context: Any = multiprocessing.get_context(start)
     here, there = context.Pipe(duplex=False)
     process = context.Process(target=_answer, args=(there, measure, arguments))
     process.start()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -17,8 +16,11 @@ from torch.utils import _pytree as pytree
 
 from surgeon.errors import ExportError
 from surgeon.tracing import Example
+from surgeon.tracing import quiet as quiet_loggers
 
 from .functional import without_mutation
+
+_EXPORTERS = ("torch.export", "torch.onnx", "torch._export", "onnxscript", "onnx_ir")
 
 
 class Freedom(Enum):
@@ -96,23 +98,9 @@ def first_line(error: BaseException) -> str:
     return (lines[0] if lines else type(error).__name__)[:200]
 
 
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
+def quiet() -> AbstractContextManager[None]:
     """Keep the warnings and log lines of torch's exporters from the user's terminal."""
-    loggers = [
-        logging.getLogger(name)
-        for name in ("torch.export", "torch.onnx", "torch._export", "onnxscript", "onnx_ir")
-    ]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+    return quiet_loggers(_EXPORTERS, logging.ERROR)
 
 
 def batch_size(example: Example) -> int:

@@ -2,6 +2,7 @@
 
 from .inputs import as_example, image_shapes
 from .ladder import private_graph, trace
+from .quieting import quiet
 from .replay import TOLERANCE, annotate_shapes, first_line, run
 from .trace import Attempt, Example, Replay, Trace, TraceSummary, Way
 from .ways import adopt_state, private_copy
@@ -21,6 +22,7 @@ __all__ = [
     "image_shapes",
     "private_copy",
     "private_graph",
+    "quiet",
     "run",
     "trace",
 ]

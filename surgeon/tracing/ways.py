@@ -8,8 +8,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
-import logging
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +20,7 @@ from torch.utils import _pytree as pytree
 from surgeon.errors import HostError
 
 from .inputs import image_shapes, is_image
+from .quieting import quiet
 from .trace import Example
 
 
@@ -62,7 +61,7 @@ def export_graph(host: nn.Module, example: Example, *, batch: bool, sizes: bool)
         sizes: leave the spatial dimensions of the images free.
     """
     free = free_dimensions(example, batch=batch, sizes=sizes)
-    with _quiet(), _data_is_traced():
+    with quiet(), _data_is_traced():
         program = torch.export.export(
             host,
             example.args,
@@ -119,7 +118,7 @@ def symbolic_graph(host: nn.Module, example: Example) -> fx.GraphModule:
     given = set(names[: len(example.args)]) | set(example.kwargs)
     concrete = {name: default for name, default in _defaults(host).items() if name not in given}
     tracer = _Tracer()
-    with _quiet():
+    with quiet():
         graph = tracer.trace(host, concrete_args=concrete or None)
     module = fx.GraphModule(tracer.root, graph)
     return plain_graph_module(module, host)
@@ -211,28 +210,3 @@ def _data_is_traced() -> Iterator[None]:
         yield
     finally:
         del torch.Tensor.data
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence what tracers say about networks that are not ours."""
-    loggers = [
-        logging.getLogger(name)
-        for name in (
-            "torch.fx",
-            "torch.export",
-            "torch._export",
-            "torch._dynamo",
-            "torch.fx.experimental.symbolic_shapes",
-        )
-    ]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
