@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from .anatomy import Merge
 from .reach import Reach
-from .rule import Findings, Link, is_sibling, leaves_of, weights_between
+from .rule import Findings, Link, is_sibling, leaves_of
 from .view import ABOUT, GraphView, MergeSite, members, was_enlarged
 
 
@@ -39,12 +39,23 @@ def find_deepest(view: GraphView, findings: Findings) -> bool:
 
 
 def _same_level(view: GraphView, reach: Reach, site: MergeSite) -> list[Link]:
-    for k, other in ((0, 1), (1, 0)):
-        operand, decoder = site.operands[k], site.operands[other]
-        earlier = reach.ancestors[decoder] >> operand & 1
-        if earlier and weights_between(view, operand, decoder, reach):
-            return [Link(site, operand, site.places[k], operand, operand, decoder, aggregated=False)]
-    return []
+    """Return the link of a merge whose sides part at its own resolution: the decoder's side is the deeper."""
+    first, second = site.operands
+    shared = (reach.ancestors[first] | (1 << first)) & (reach.ancestors[second] | (1 << second))
+    if not shared:
+        return []
+    origin = reach.nearest(shared, reach.ancestors)[-1]
+    depths = [_depth(view, reach, origin, operand) for operand in site.operands]
+    k = depths.index(min(depths))
+    decoder = site.operands[1 - k]
+    if depths[0] == depths[1] or not view.same_resolution(origin, site.index) or origin == decoder:
+        return []
+    return [Link(site, site.operands[k], site.places[k], site.operands[k], origin, decoder, aggregated=False)]
+
+
+def _depth(view: GraphView, reach: Reach, origin: int, end: int) -> int:
+    """Count the operations with weights on the paths from an origin to a tensor."""
+    return sum(view.weights[i] for i in members(reach.between(origin, end)) if i != origin)
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,8 +112,11 @@ class GraphView:
     def _without_gates(self, i: int, inputs: list[int]) -> list[int]:
         if self.names[i] not in ops.PRODUCTS or len(inputs) < 2:
             return inputs
-        kept = [source for source in inputs if not self._is_gate(source)]
-        return kept or inputs[:1]
+        # What is spread over the channels or positions of the other factor weighs it and carries no picture.
+        largest = max(math.prod(self.shape(source)) for source in inputs)
+        whole = [source for source in inputs if math.prod(self.shape(source)) == largest]
+        kept = [source for source in whole if not self._is_gate(source)]
+        return kept or whole[:1]
 
     def _is_gate(self, i: int) -> bool:
         for _ in range(12):

@@ -1,0 +1,71 @@
+"""What only weighs a picture, and links at the bottom of a dilated encoder."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import surgeon
+from tests.core.networks import conv, image
+
+
+class _Weighed(nn.Module):
+    """A U whose bottom is multiplied by a one-channel map made by a small pyramid, no sigmoid."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.top = conv(1, 4)
+        self.bottom = conv(4, 4)
+        self.fine, self.coarse = conv(4, 1), conv(1, 1)
+        self.last = conv(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        top = self.top(x)
+        bottom = self.bottom(F.max_pool2d(top, 2))
+        fine = self.fine(bottom)
+        weight = fine + F.interpolate(self.coarse(F.max_pool2d(fine, 2)), scale_factor=2)
+        return self.last(torch.cat([F.interpolate(bottom * weight, scale_factor=2), top], 1))
+
+
+class _Lift(nn.Module):
+    """Adds a projection of an encoder level to what comes from below, resized to it."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.project = conv(channels, 4, kernel=1)
+
+    def forward(self, level: Tensor, below: Tensor) -> Tensor:
+        return self.project(level) + F.interpolate(below, size=level.shape[2:])
+
+
+class _Dilated(nn.Module):
+    """A pyramid whose two deepest levels have the same resolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.levels = nn.ModuleList([conv(1, 3), conv(3, 5, stride=2), conv(5, 6, stride=2), conv(6, 7)])
+        self.deepest = conv(7, 4)
+        self.lift1, self.lift2, self.lift3 = _Lift(3), _Lift(5), _Lift(6)
+        self.last = conv(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        kept = []
+        for level in self.levels:
+            x = level(x)
+            kept.append(x)
+        x = self.lift3(kept[2], self.deepest(x))
+        return self.last(self.lift1(kept[0], self.lift2(kept[1], x)))
+
+
+def test_a_sum_that_only_makes_a_weight_is_not_a_skip():
+    anatomy = surgeon.inspect(_Weighed(), image())
+    assert [(skip.merge.value, skip.merge_shape) for skip in anatomy.skips] == [("cat", (1, 4, 16, 16))]
+    assert [refusal.reason for refusal in anatomy.refusals] == ["it only feeds a gate or a summary"]
+
+
+def test_the_link_at_the_bottom_of_a_dilated_encoder_is_found_by_its_siblings():
+    anatomy = surgeon.inspect(_Dilated(), image())
+    assert [(s.merge_module, s.source_module, s.kind.value) for s in anatomy.skips] == [
+        ("lift1", "levels.0", "lateral"),
+        ("lift2", "levels.1", "lateral"),
+        ("lift3", "levels.2", "lateral"),
+    ]
