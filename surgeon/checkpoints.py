@@ -34,6 +34,8 @@ _NESTS = (
     "model_ema",
     "ema",
 )
+# A dictionary may hold itself.
+_DEEPEST = 8
 # What wrappers put before every name: DataParallel, torch.compile, Lightning, training scripts.
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.")
 
@@ -92,7 +94,7 @@ def read_content(path: str | Path, *, trust: bool = False) -> Any:
         raise CheckpointError("no such checkpoint", where=str(file), fix="give an existing file")
     if file.suffix == ".safetensors":
         return _read_safetensors(file)
-    _refuse_torchscript(file)
+    _refuse_programs(file)
     return _read_pickle(file, trust)
 
 
@@ -120,7 +122,8 @@ def load_weights(
         what was done to the names.
 
     Raises:
-        CheckpointError: names are missing or unexpected, or shapes differ.
+        CheckpointError: names are missing or unexpected, shapes differ, or a tensor is sparse, complex or not
+            finite.
     """
     own = module.state_dict()
     prefix, fitted = _without_prefix(weights, own)
@@ -135,6 +138,7 @@ def load_weights(
             fix="give the checkpoint of this network, or the arguments it was built with",
         )
     for name in shared:
+        _check_values(name, fitted[name], where)
         if fitted[name].shape != own[name].shape:
             raise CheckpointError(
                 f"{name} has shape {tuple(fitted[name].shape)} in the checkpoint,"
@@ -147,6 +151,20 @@ def load_weights(
     if missing or unexpected:
         notes.append(f"not strict: missing {_shorten(missing)}; unexpected {_shorten(unexpected)}")
     return tuple(notes)
+
+
+def _check_values(name: str, tensor: Tensor, where: str) -> None:
+    kind = "sparse" if tensor.layout is not torch.strided else str(tensor.dtype).removeprefix("torch.")
+    if kind == "sparse" or tensor.is_complex() or tensor.is_quantized:
+        raise CheckpointError(
+            f"{name} is {kind}, which cannot be loaded", where=where, fix="save plain floats"
+        )
+    if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        raise CheckpointError(
+            f"the weights are not finite: {name} holds NaN or infinity",
+            where=where,
+            fix="take an earlier checkpoint: the training that wrote this one had diverged",
+        )
 
 
 def fingerprint(module: nn.Module) -> str:
@@ -173,16 +191,22 @@ def _read_safetensors(file: Path) -> Weights:
         raise CheckpointError(f"the checkpoint cannot be read: {error}", where=str(file)) from error
 
 
-def _refuse_torchscript(file: Path) -> None:
+def _refuse_programs(file: Path) -> None:
     if not zipfile.is_zipfile(file):
         return
     with zipfile.ZipFile(file) as archive:
-        inner = {name.partition("/")[2] for name in archive.namelist()}
+        inner = {name.partition("/")[2] for name in archive.namelist()} | set(archive.namelist())
     if "constants.pkl" in inner or any(name.startswith("code/") for name in inner):
         raise CheckpointError(
             "this is a TorchScript program, which cannot be opened up",
             where=str(file),
             fix="give the network's code as HOST, and save torch.jit.load(file).state_dict() to a checkpoint",
+        )
+    if "archive_format" in inner or "serialized_exported_program.json" in inner:
+        raise CheckpointError(
+            "this is an exported program, which holds a whole network",
+            where=str(file),
+            fix="give it as HOST, under a name that ends in .pt2",
         )
 
 
@@ -234,7 +258,7 @@ def find_weights(content: Any, nest: str = "") -> tuple[str, Weights] | None:
     Returns:
         where the weights lie, as keys with dots between them, and the weights; None if there are none.
     """
-    if not isinstance(content, Mapping):
+    if not isinstance(content, Mapping) or nest.count(".") >= _DEEPEST:
         return None
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     if tensors and len(tensors) == len([v for v in content.values() if not isinstance(v, int | float | str)]):

@@ -171,7 +171,13 @@ class Cohort:
             DataError: as `read`.
         """
         for case in self.cases:
-            self.read(case)
+            channels = self.read(case).image.shape[0]
+            if channels != self.channels:
+                raise DataError(
+                    f"case {case.id!r} has {channels} channels, {self.cases[0].id!r} has {self.channels}",
+                    where=", ".join(map(str, case.images)),
+                    fix="set channels in the preparation to 1 (grey) or 3 (colour), or mend the case",
+                )
 
     def to_dict(self) -> dict[str, Any]:
         """Return a summary in plain JSON."""

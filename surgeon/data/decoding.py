@@ -15,7 +15,7 @@ from surgeon.errors import DataError
 
 from .preparation import Preparation
 from .preparing import prepare_intensities
-from .reading import read_image, read_label
+from .reading import Raw, read_image, read_label
 
 Decoded = tuple[Tensor, Tensor | None, tuple[float, ...]]
 
@@ -45,19 +45,34 @@ def decode_case(
                 f" {_size(raws[0].array.shape[1:])}",
                 where=str(path),
             )
+        _check_place(raw, raws[0], f"{images[0]} and {path}")
     array = raws[0].array if len(raws) == 1 else np.concatenate([raw.array for raw in raws])
     image = prepare_intensities(array, preparation, str(images[0]))
     if label is None:
         return image, None, raws[0].spacing
-    values = read_label(label, preparation.axes, preparation.orientation).array
+    truth = read_label(label, preparation.axes, preparation.orientation)
+    values = truth.array
     if values.shape != array.shape[1:]:
         raise DataError(
             f"image and label differ in size: {_size(array.shape[1:])} against {_size(values.shape)}",
             where=f"{images[0]} and {label}",
             fix="write the label on the image's grid",
         )
+    _check_place(truth, raws[0], f"{images[0]} and {label}")
     found = to_classes(values, classes, preparation.binarise, str(label))
     return image, torch.from_numpy(found), raws[0].spacing
+
+
+def _check_place(one: Raw, other: Raw, where: str) -> None:
+    """Refuse files of one case whose voxels are of other sizes, or that are turned against each other."""
+    if one.directions and other.directions and not one.lies_as(other):
+        raise DataError(
+            f"two files of a case lie differently in space: axes {other.directions} of"
+            f" {tuple(round(size, 3) for size in other.spacing)} mm against {one.directions} of"
+            f" {tuple(round(size, 3) for size in one.spacing)} mm",
+            where=where,
+            fix="write both with the same affine; an orientation in the preparation turns both to one",
+        )
 
 
 def decode_volume_once(

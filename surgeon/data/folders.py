@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,11 +103,11 @@ def _cases_of(root: Path, images: Path) -> Iterator[Case]:
             where=str(images.parent),
             fix=f"put a folder {' or '.join(LABEL_FOLDERS[:3])} beside {images.name}, with one mask an image",
         )
-    labels = {str(file.relative_to(masks).parent / stem_of(file)): file for file in files_below(masks)}
+    labels = {_key(file, masks): file for file in files_below(masks)}
     prefix = images.parent.relative_to(root)
     for file in files_below(images):
         inner = file.relative_to(images)
-        key = str(inner.parent / stem_of(file))
+        key = _key(file, images)
         label = next((labels[key + ending] for ending in _LABEL_ENDINGS if key + ending in labels), None)
         if label is None:
             raise DataError(
@@ -114,6 +115,11 @@ def _cases_of(root: Path, images: Path) -> Iterator[Case]:
                 where=str(file),
                 fix=f"write its mask to {masks / inner}, or remove it",
             )
-        name = str(prefix / key)
+        name = unicodedata.normalize("NFC", str(prefix / key))
         subject = (prefix / inner).parts[0] if len((prefix / inner).parts) > 1 else name
         yield Case(name, subject, (file,), label, volume=name)
+
+
+def _key(file: Path, folder: Path) -> str:
+    """Return what image and label are paired by; an umlaut may be one character or two."""
+    return unicodedata.normalize("NFC", str(file.relative_to(folder).parent / stem_of(file)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from pathlib import Path
@@ -28,7 +29,7 @@ def read_dataset_json(root: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"dataset.json is not JSON: {error}", where=str(file)) from error
     if not isinstance(content, dict):
@@ -74,6 +75,10 @@ def find_nnunet_raw(root: Path, content: dict[str, Any]) -> Found:
     """
     where = str(root / "dataset.json")
     names = content.get("channel_names") or content.get("modality") or {"0": "image"}
+    if not isinstance(names, dict | list):
+        raise DataError(
+            f"channel_names of {names!r} cannot be used", where=where, fix='write {"0": "CT"} or ["CT"]'
+        )
     labels = {stem_of(file): file for file in files_below(root / "labelsTr")}
     if not labels:
         raise DataError(
@@ -112,23 +117,39 @@ def find_decathlon(root: Path, content: dict[str, Any]) -> Found:
         DataError: the list has no labels, or an entry is not a pair of files inside the folder.
     """
     where = str(root / "dataset.json")
-    cases = []
+    cases: list[Case] = []
     for entry in content["training"]:
-        if not isinstance(entry, dict) or "image" not in entry or "label" not in entry:
-            raise DataError(
-                "the data folder has no labels: an entry of training has no pair of image and label",
-                where=where,
-                fix='write {"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}',
-            )
-        image, label = root / entry["image"], root / entry["label"]
-        for file in (image, label):
-            if not file.is_file():
-                raise DataError("a file that dataset.json lists is missing", where=str(file))
-        cases.append(_case(stem_of(image), (image,), label))
+        images, label = _files_of(entry, root, where)
+        cases.append(_case(stem_of(images[0]), images, label))
     if not cases:
         raise DataError("dataset.json lists no case to train on", where=where)
     ordered = tuple(sorted(cases, key=lambda case: case.id))
+    for one, other in itertools.pairwise(ordered):
+        if one.id == other.id:
+            raise DataError(
+                f"the case {one.id!r} is listed twice",
+                where=where,
+                fix="keep one of the entries, or give the files different names",
+            )
     return Found("Decathlon", ordered, class_names(content.get("labels"), where), _default(ordered, "xyz"))
+
+
+def _files_of(entry: Any, root: Path, where: str) -> tuple[tuple[Path, ...], Path]:
+    """Return the images (one for each channel) and the label that an entry names."""
+    named = entry if isinstance(entry, dict) else {}
+    images = named.get("image") if isinstance(named.get("image"), list) else [named.get("image")]
+    label = named.get("label")
+    if not images or not all(isinstance(name, str) and name for name in (*images, label)):
+        raise DataError(
+            "the data folder has no labels: an entry of training has no pair of image and label",
+            where=f"{where}: {str(entry)[:120]}",
+            fix='write {"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}',
+        )
+    files = [root / str(name) for name in (*images, label)]
+    for file in files:
+        if not file.is_file():
+            raise DataError("a file that dataset.json lists is missing", where=str(file))
+    return tuple(files[:-1]), files[-1]
 
 
 def _case(name: str, images: tuple[Path, ...], label: Path) -> Case:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import tomllib
 from dataclasses import dataclass
 from enum import StrEnum
@@ -143,8 +144,9 @@ def _check_range(preparation: Preparation) -> None:
         ("channels", preparation.channels is None or _is_count(preparation.channels), "at least 1"),
         ("axes", preparation.axes in ("xyz", "zyx"), "xyz or zyx"),
         ("resize_fit", all(_is_count(side) for side in preparation.resize_fit or ()), "sides of at least 1"),
-        ("std", all(value > 0 for value in preparation.std or ()), "above 0"),
-        ("spacing", all(value > 0 for value in preparation.spacing or ()), "above 0"),
+        ("mean", _are_numbers(preparation.mean), "a list of numbers"),
+        ("std", _are_numbers(preparation.std, above=0), "a list of numbers above 0"),
+        ("spacing", _are_numbers(preparation.spacing, above=0), "a list of numbers above 0"),
         ("clip", preparation.clip is None or _is_rising(preparation.clip), "two numbers, the lower first"),
         ("orientation", _is_orientation(preparation.orientation), "three axis codes such as RAS"),
     )
@@ -162,9 +164,15 @@ def _is_count(value: Any) -> bool:
 
 
 def _is_rising(clip: tuple[float, ...]) -> bool:
-    return len(clip) == 2 and clip[0] < clip[1]
+    return _are_numbers(clip) and len(clip) == 2 and clip[0] < clip[1]
+
+
+def _are_numbers(values: tuple[Any, ...] | None, above: float = -math.inf) -> bool:
+    plain = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values or ())
+    return plain and all(above < value < math.inf for value in values or ())
 
 
 def _is_orientation(codes: str | None) -> bool:
     pairs = ("LR", "AP", "IS")
-    return codes is None or (len(codes) == 3 and all(sum(c in pair for c in codes) == 1 for pair in pairs))
+    known = isinstance(codes, str) and len(codes) == 3
+    return codes is None or (known and all(sum(c in pair for c in codes) == 1 for pair in pairs))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +27,17 @@ class Raw:
     Attributes:
         array: `(C, *spatial)` for an image, `(*spatial)` for a label.
         spacing: size of a pixel or voxel in mm, one number for each spatial axis; 1 where a file says none.
+        directions: where the axes of a volume point in the body, such as `RAS`; empty where a file says none.
     """
 
     array: NDArray[Any]
     spacing: tuple[float, ...]
+    directions: str = ""
+
+    def lies_as(self, other: Raw) -> bool:
+        """Whether two files have voxels of one size (within 1 %) and axes that point the same way."""
+        same_size = np.allclose(self.spacing, other.spacing, rtol=0.01)
+        return same_size and self.directions == other.directions
 
 
 def suffix_of(path: Path) -> str:
@@ -63,13 +71,25 @@ def read_image(path: Path, axes: str = "xyz", orientation: str | None = None) ->
     else:
         array = _decoded(path, _picture_channels if suffix in PICTURES else _array_channels)
         raw = Raw(array, (1.0,) * (array.ndim - 1))
-    if raw.array.dtype.kind == "f" and not np.isfinite(raw.array).all():
+    if raw.array.dtype.kind == "f":
+        _check_finite(raw.array, path)
+    return raw
+
+
+def _check_finite(array: NDArray[Any], path: Path) -> None:
+    low, high = float(array.min()), float(array.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
         raise DataError(
             "the image holds voxels that are not finite (NaN or infinite)",
             where=str(path),
             fix="replace them, for instance by the background's value, and write the file again",
         )
-    return raw
+    if max(-low, high) > float(np.finfo(np.float32).max):
+        raise DataError(
+            f"the image holds numbers that are too large: {low:.3g} to {high:.3g}",
+            where=str(path),
+            fix="scale them to what a 32-bit number can hold",
+        )
 
 
 def read_label(path: Path, axes: str = "xyz", orientation: str | None = None) -> Raw:
@@ -85,22 +105,26 @@ def read_label(path: Path, axes: str = "xyz", orientation: str | None = None) ->
     suffix = _checked_suffix(path)
     if suffix in VOLUMES:
         raw = _read_volume(path, axes, orientation)
-        array, spacing = raw.array, raw.spacing
     else:
         array = _decoded(path, _picture_values if suffix in PICTURES else _array_channels)
-        spacing = (1.0,) * (array.ndim - 1)
-    if (array != array[:1]).any():
+        raw = Raw(array, (1.0,) * (array.ndim - 1))
+    values = _whole_numbers(raw.array, path)
+    if (values != values[:1]).any():
         raise DataError(
-            f"the label has {array.shape[0]} channels that differ",
+            f"the label has {values.shape[0]} channels that differ",
             where=str(path),
             fix="write one channel whose values are the classes",
         )
-    values = array[0]
-    if values.dtype.kind == "f" and (not np.isfinite(values).all() or (values != np.round(values)).any()):
+    return dataclasses.replace(raw, array=values[0])
+
+
+def _whole_numbers(array: NDArray[Any], path: Path) -> NDArray[np.int64]:
+    # NaN, infinity and what an integer cannot hold fail the first comparison.
+    if array.dtype.kind == "f" and not ((np.abs(array) < 2**53).all() and (array == np.round(array)).all()):
         raise DataError(
             "the label holds values that are not whole numbers", where=str(path), fix="write class numbers"
         )
-    return Raw(values.astype(np.int64), spacing)
+    return array.astype(np.int64)
 
 
 def shape_of(path: Path, axes: str = "xyz") -> tuple[int, ...]:
@@ -111,7 +135,7 @@ def shape_of(path: Path, axes: str = "xyz") -> tuple[int, ...]:
     """
     if suffix_of(path) in VOLUMES:
         _checked_suffix(path)
-        shape = tuple(int(side) for side in _decoded(path, _open_nifti).shape[:3])
+        shape = tuple(int(side) for side in _guarded(path, _open_nifti).shape[:3])
         return shape[::-1] if axes == "zyx" else shape
     return tuple(read_image(path).array.shape[1:])
 
@@ -127,7 +151,24 @@ def _checked_suffix(path: Path) -> str:
     return suffix
 
 
-def _decoded(path: Path, decode: Callable[[Path], Any]) -> Any:
+def _decoded(path: Path, decode: Callable[[Path], NDArray[Any]]) -> NDArray[Any]:
+    array = _guarded(path, decode)
+    _check_array(array, path)
+    return array
+
+
+def _check_array(array: NDArray[Any], path: Path) -> None:
+    if array.dtype.kind not in "biuf":
+        raise DataError(
+            f"the file holds values of type {array.dtype}, which are no numbers of pixels",
+            where=str(path),
+            fix="write whole or floating-point numbers",
+        )
+    if array.size == 0:
+        raise DataError(f"the image is empty: its shape is {array.shape[1:]}", where=str(path))
+
+
+def _guarded(path: Path, decode: Callable[[Path], Any]) -> Any:
     try:
         return decode(path)
     except DataError:
@@ -173,11 +214,25 @@ def _picture_values(path: Path) -> NDArray[Any]:
 def _array_channels(path: Path) -> NDArray[Any]:
     with path.open("rb") as content:
         loaded = np.load(content, allow_pickle=False)
-        array: NDArray[Any] = loaded if isinstance(loaded, np.ndarray) else loaded[loaded.files[0]]
+        array: NDArray[Any] = loaded if isinstance(loaded, np.ndarray) else _only_array(loaded, path)
+    if not 1 <= array.ndim <= 4:
+        raise DataError(f"an array of {array.ndim} axes, and 1 to 4 are read", where=str(path))
     if array.ndim == 2:
         return array[None]
     # Channels come first where there are few of them, else the array is a volume of one channel.
     return array if array.ndim in (3, 4) and array.shape[0] <= 8 else array[None]
+
+
+def _only_array(archive: Any, path: Path) -> NDArray[Any]:
+    if len(archive.files) != 1:
+        held = (
+            f"{len(archive.files)} arrays ({', '.join(archive.files[:4])})" if archive.files else "no array"
+        )
+        raise DataError(
+            f"the archive holds {held}, and one is read", where=str(path), fix="write one array a file"
+        )
+    array: NDArray[Any] = archive[archive.files[0]]
+    return array
 
 
 def _open_nifti(path: Path) -> Any:
@@ -187,7 +242,9 @@ def _open_nifti(path: Path) -> Any:
 
 
 def _read_volume(path: Path, axes: str, orientation: str | None) -> Raw:
-    return _decoded(path, lambda file: _decode_volume(file, axes, orientation))  # type: ignore[no-any-return]
+    raw: Raw = _guarded(path, lambda file: _decode_volume(file, axes, orientation))
+    _check_array(raw.array, path)
+    return raw
 
 
 def _decode_volume(path: Path, axes: str, orientation: str | None) -> Raw:
@@ -201,12 +258,29 @@ def _decode_volume(path: Path, axes: str, orientation: str | None) -> Raw:
     spacing = tuple(float(size) for size in image.header.get_zooms()[:3])
     if len(spacing) < 3 or image.ndim not in (3, 4):
         raise DataError(f"a volume of {image.ndim} axes, and 3 or 4 are read", where=str(path))
-    if not all(0 < size < np.inf for size in spacing) or not np.isfinite(image.affine).all():
+    _check_voxel_size(spacing, image.affine, path)
+    array = np.asanyarray(image.dataobj)
+    array = array[None] if array.ndim == 3 else np.moveaxis(array, -1, 0)
+    directions = "".join(nibabel.aff2axcodes(image.affine))
+    if axes == "xyz":
+        return Raw(array, spacing, directions)
+    return Raw(array.transpose(0, 3, 2, 1), spacing[::-1], directions[::-1])
+
+
+def _check_voxel_size(spacing: tuple[float, ...], affine: NDArray[Any], path: Path) -> None:
+    if not all(0 < size < np.inf for size in spacing) or not np.isfinite(affine).all():
         raise DataError(
             f"the voxel size {spacing} is no size", where=str(path), fix="write the file with its spacing"
         )
-    array = np.asanyarray(image.dataobj)
-    array = array[None] if array.ndim == 3 else np.moveaxis(array, -1, 0)
-    if axes == "xyz":
-        return Raw(array, spacing)
-    return Raw(array.transpose(0, 3, 2, 1), spacing[::-1])
+    edges = tuple(float(size) for size in np.linalg.norm(affine[:3, :3], axis=0))
+    if not np.allclose(edges, spacing, rtol=0.01):
+        raise DataError(
+            f"the file says two voxel sizes: {_sizes(spacing)} mm in its header, {_sizes(edges)} mm in its"
+            " affine",
+            where=str(path),
+            fix="write the file again with one of them",
+        )
+
+
+def _sizes(spacing: tuple[float, ...]) -> str:
+    return " x ".join(f"{size:.3g}" for size in spacing)
