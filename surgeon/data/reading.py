@@ -152,7 +152,7 @@ def _checked_suffix(path: Path) -> str:
 
 
 def _decoded(path: Path, decode: Callable[[Path], NDArray[Any]]) -> NDArray[Any]:
-    array = _guarded(path, decode)
+    array: NDArray[Any] = _guarded(path, decode)
     _check_array(array, path)
     return array
 

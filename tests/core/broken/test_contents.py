@@ -100,6 +100,15 @@ def two_arrays(root: Path) -> Path:
     return root
 
 
+def swapped(root: Path) -> Path:
+    pairs(root, ".npy")
+    one, other = root / "images" / "case1.npy", root / "labels" / "case1.npy"
+    held = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(held)
+    return root
+
+
 F32 = np.float32
 CONTENTS: dict[str, tuple[Build, str | None]] = {
     # the numbers of an image
@@ -176,15 +185,6 @@ CONTENTS: dict[str, tuple[Build, str | None]] = {
     "a shape beyond the file": (nifti(header={42: np.int16(3000).tobytes()}), "cannot be decoded"),
     "a shape below zero": (nifti(header={42: np.int16(-3).tobytes()}), "cannot be decoded|empty"),
 }
-
-
-def swapped(root: Path) -> Path:
-    pairs(root, ".npy")
-    one, other = root / "images" / "case1.npy", root / "labels" / "case1.npy"
-    held = one.read_bytes()
-    one.write_bytes(other.read_bytes())
-    other.write_bytes(held)
-    return root
 
 
 @pytest.mark.parametrize("name", CONTENTS)

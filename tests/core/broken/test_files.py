@@ -1,4 +1,4 @@
-"""One file of a data folder spoilt in every way: one clear error that names it, before anything is trained."""
+"""One file of a data folder spoilt in every way: one clear error that names it, before any training."""
 
 from __future__ import annotations
 
