@@ -11,6 +11,7 @@ from .flattening import Freedom, Refusal
 from .fusion import PassReport
 from .gate import Compared, NotCompared, Threshold
 from .onnx import Port
+from .reference import Opinion
 from .runtime import Latency
 from .targets import Precision, Target
 
@@ -32,6 +33,7 @@ class Artifact:
         parity: every comparison with the original network; all hold.
         not_compared: inputs that the host or the export refuses.
         threshold: how much a comparison may differ.
+        second_opinion: what ONNX's reference evaluator says; None where it was not asked.
         provider: the execution provider that the comparisons and the latency ran on.
         fusion: what each pass did.
         nodes: how many nodes the ONNX graph has.
@@ -53,6 +55,7 @@ class Artifact:
     parity: tuple[Compared, ...]
     not_compared: tuple[NotCompared, ...]
     threshold: Threshold
+    second_opinion: Opinion | None
     provider: str
     fusion: tuple[PassReport, ...]
     nodes: int
@@ -85,7 +88,8 @@ class Artifact:
             "sizes": self.sizes.to_dict(),
             "parity": [case.to_dict() for case in self.parity],
             "not_compared": [case.to_dict() for case in self.not_compared],
-            "threshold": {"relative": self.threshold.relative, "argmax_agreement": self.threshold.agreement},
+            "threshold": self.threshold.to_dict(),
+            "second_opinion": None if self.second_opinion is None else self.second_opinion.to_dict(),
             "provider": self.provider,
             "fusion": [report.to_dict() for report in self.fusion],
             "nodes": self.nodes,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +13,13 @@ from torch import Tensor
 from surgeon.errors import ExportError, InputError
 from surgeon.tracing import Example, as_example, image_shapes
 
-from .flattening import Freedom, batch_size, map_tensors
+from .flattening import Freedom, Limits, batch_size, map_tensors
 from .gate import Case, Gate
 
 _STEPS = (1, 2, 4, 8, 16, 32, 64, 128)
 _SMALLEST_TRIED = 6
+# Pixels or voxels of the largest image the gate makes by itself, unless the example is larger.
+_MOST_POSITIONS = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ class Sizes:
 
 
 def check_everything(
-    gate: Gate, example: Example, freedom: Freedom, floor: int, samples: Sequence[Any]
+    gate: Gate, example: Example, freedom: Freedom, limits: Limits, samples: Sequence[Any]
 ) -> Sizes:
     """Run a gate over the example, seeds, batches, sizes and samples.
 
@@ -54,7 +57,7 @@ def check_everything(
         gate: compares.
         example: inputs `(N, C, *spatial)`.
         freedom: which sizes the export leaves open.
-        floor: smallest spatial size that torch.export vouches for.
+        limits: of the spatial sizes that torch.export vouches for.
         samples: real inputs, tensors `(C, *spatial)` or `(N, C, *spatial)`, or tuples of inputs.
 
     Returns:
@@ -72,7 +75,7 @@ def check_everything(
     if freedom.batch:
         gate.check_all(_batches(example))
     proved = (
-        _check_sizes(gate, example, floor) if freedom.sizes else Sizes(False, 0, *[_spatial(example)] * 2)
+        _check_sizes(gate, example, limits) if freedom.sizes else Sizes(False, 0, *[_spatial(example)] * 2)
     )
     gate.check_all(_samples(example, freedom, samples))
     return proved
@@ -83,14 +86,20 @@ def _batches(example: Example) -> Iterator[Case]:
         yield Case(f"batch {batch}", _noise(_with_batch(example, batch), 10 + batch))
 
 
-def _check_sizes(gate: Gate, example: Example, floor: int) -> Sizes:
+def _check_sizes(gate: Gate, example: Example, limits: Limits) -> Sizes:
     spatial = _spatial(example)
     step = _find_step(gate, example, spatial)
     if len(spatial) > 1:
         wide = (*spatial[:-1], spatial[-1] + 2 * step)
         gate.check(Case("not square", _sized(example, wide, 21)))
-    smallest = _find_smallest(gate, example, step, floor)
-    return Sizes(True, step, smallest, tuple(size + step for size in spatial))
+    smallest = _find_smallest(gate, example, step, limits.smallest)
+    return Sizes(True, step, smallest, _find_largest(gate, example, step, limits.largest))
+
+
+def small_example(example: Example, freedom: Freedom, sizes: Sizes) -> Example:
+    """Return the smallest inputs an export was proved on."""
+    small = _with_batch(example, 1) if freedom.batch else example
+    return _sized(small, sizes.smallest, 30) if freedom.sizes else _noise(small, 30)
 
 
 def takes_other_sizes(host: Callable[[Example], Any], example: Example) -> bool:
@@ -129,6 +138,19 @@ def _find_smallest(gate: Gate, example: Example, step: int, floor: int) -> tuple
     return spatial
 
 
+def _find_largest(gate: Gate, example: Example, step: int, limit: int | None) -> tuple[int, ...]:
+    """Return the largest size it is proved on: the largest allowed, or about twice the example's."""
+    spatial = _spatial(example)
+    room = [size if limit is None else max(min(size, limit - size), 0) for size in spatial]
+    grown = tuple(size + room_left // step * step for size, room_left in zip(spatial, room, strict=True))
+    while math.prod(grown) > max(_MOST_POSITIONS, math.prod(spatial)):
+        grown = tuple(max(size, side - step) for size, side in zip(spatial, grown, strict=True))
+    next_step = tuple(size + step for size in spatial)
+    if math.prod(grown) <= math.prod(next_step):
+        return next_step
+    return grown if gate.check(Case("largest", _sized(example, grown, 23), required=False)) else next_step
+
+
 def _samples(example: Example, freedom: Freedom, samples: Sequence[Any]) -> Iterator[Case]:
     rank = len(image_shapes(example)[0])
     for number, sample in enumerate(samples):
@@ -145,7 +167,7 @@ def _samples(example: Example, freedom: Freedom, samples: Sequence[Any]) -> Iter
             )
         fits = freedom.sizes or _spatial(inputs) == _spatial(example)
         fits = fits and (freedom.batch or batch_size(inputs) == batch_size(example))
-        yield Case(f"sample {number}", inputs, required=fits)
+        yield Case(f"sample {number}", inputs, required=fits, real=True)
 
 
 def _spatial(example: Example) -> tuple[int, ...]:

@@ -20,6 +20,8 @@ from surgeon.tracing import quiet as quiet_loggers
 
 from .functional import without_mutation
 
+# No image is this large; torch.export writes infinity in several ways.
+_NO_LIMIT = 1 << 31
 _EXPORTERS = ("torch.export", "torch.onnx", "torch._export", "onnxscript", "onnx_ir")
 
 
@@ -119,9 +121,22 @@ def leaves_of(example: Example) -> list[Tensor]:
     return [leaf for leaf in pytree.tree_leaves((example.args, example.kwargs)) if isinstance(leaf, Tensor)]
 
 
-def smallest_size(program: ExportedProgram) -> int:
-    """Return the smallest spatial size that torch.export found the graph to hold for."""
-    floor = 1
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The spatial sizes that torch.export found a graph to hold for.
+
+    Attributes:
+        smallest: of any axis.
+        largest: of any axis; None where there is no limit.
+    """
+
+    smallest: int = 1
+    largest: int | None = None
+
+
+def size_limits(program: ExportedProgram) -> Limits:
+    """Return the limits of the spatial sizes of a graph."""
+    lower, upper = [1], []
     inputs = set(program.graph_signature.user_inputs)
     for node in program.graph.nodes:
         value = node.meta.get("val")
@@ -129,8 +144,12 @@ def smallest_size(program: ExportedProgram) -> int:
             continue
         for size in value.shape[2:]:
             limits = program.range_constraints.get(getattr(getattr(size, "node", None), "expr", None))
-            floor = max(floor, int(limits.lower) if limits is not None else 1)
-    return floor
+            if limits is None:
+                continue
+            lower.append(int(limits.lower))
+            if limits.upper < _NO_LIMIT:
+                upper.append(int(limits.upper))
+    return Limits(max(lower), min(upper, default=None))
 
 
 def export_program(model: nn.Module, example: Example, freedom: Freedom) -> ExportedProgram:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import onnx
 import onnx_ir as ir
-import onnxruntime
 from torch import Tensor
 
 from surgeon.errors import ExportError
+
+from .exposing import expose, run_exposed
 
 # Statistics of a norm sum thousands of squares and overflow in float16, so norms and reductions are not here.
 _SAFE = frozenset(
@@ -108,23 +108,10 @@ def halve(model: ir.Model, inputs: Sequence[Tensor]) -> tuple[ir.Model, dict[str
 
 def measure_ranges(model: ir.Model, inputs: Sequence[Tensor]) -> dict[str, float]:
     """Run a float32 model and return the largest absolute value of every real tensor in it, by name."""
-    proto = ir.to_proto(model)
-    known = {output.name for output in proto.graph.output}
-    names = [str(v.name) for node in model.graph for v in node.outputs if _is_real(v)]
-    for name in names:
-        if name not in known:
-            proto.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
-    settings = onnxruntime.SessionOptions()
-    settings.log_severity_level = 4
-    # Fused nodes would hide what lies between them.
-    settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(
-        proto.SerializeToString(), settings, providers=["CPUExecutionProvider"]
-    )
-    arrays = [tensor.detach().cpu().numpy() for tensor in inputs]
-    feeds = dict(zip((item.name for item in session.get_inputs()), arrays, strict=True))
-    ranges = {name: _widest(array) for name, array in zip(names, session.run(names, feeds), strict=True)}
-    ranges |= {name: _widest(array) for name, array in feeds.items()}
+    arrays = run_exposed(expose(model), inputs)
+    given = zip((str(value.name) for value in model.graph.inputs), inputs, strict=True)
+    arrays |= {name: tensor.detach().cpu().numpy() for name, tensor in given}
+    ranges = {name: _widest(array) for name, array in arrays.items()}
     for name, value in model.graph.initializers.items():
         if _is_real(value) and value.const_value is not None:
             ranges[name] = _widest(value.const_value.numpy())

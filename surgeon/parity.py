@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+# Whole numbers beyond this are no labels.
+_MOST_CLASSES = 1 << 12
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:
@@ -18,13 +21,16 @@ class Difference:
         largest: largest absolute difference over all elements.
         relative: `largest` over the largest absolute value of the reference.
         argmax_agreement: share of positions whose largest channel is the same; of a single channel, whose
-            sign, or whose side of one half where it holds probabilities.
+            sign, or whose side of one half where it holds probabilities; of whole numbers, which are labels
+            themselves, those that are equal.
+        dice: of the classes that these positions then have, the mean over the classes that occur.
         equal: the same to the bit.
     """
 
     largest: float
     relative: float
     argmax_agreement: float
+    dice: float
     equal: bool
 
     def to_dict(self) -> dict[str, float | bool]:
@@ -64,9 +70,15 @@ def compare(reference: Any, candidate: Any) -> Difference:
     pairs = [(a.detach(), b.detach().to(a.device)) for a, b in zip(expected, found, strict=True)]
     largest = max((_largest(a, b) for a, b in pairs), default=0.0)
     scale = max((_wide(a).abs().max().item() for a, _ in pairs if a.numel()), default=0.0)
-    agreement = min((_agreement(a, b) for a, b in pairs if a.ndim > 2 and a.numel()), default=1.0)
+    labels = [
+        (_labels(a, a), _labels(b, a)) for a, b in pairs if a.ndim > 2 and a.numel() and not a.is_complex()
+    ]
     return Difference(
-        largest, largest / max(scale, 1e-12), agreement, all(torch.equal(a, b) for a, b in pairs)
+        largest,
+        largest / max(scale, 1e-12),
+        min((float((a == b).double().mean()) for a, b in labels), default=1.0),
+        min((_dice(a, b) for a, b in labels), default=1.0),
+        all(torch.equal(a, b) for a, b in pairs),
     )
 
 
@@ -83,11 +95,23 @@ def _largest(a: Tensor, b: Tensor) -> float:
     return float(difference.nan_to_num(nan=float("inf")).max())
 
 
-def _agreement(a: Tensor, b: Tensor) -> float:
-    if a.is_complex():
-        return 1.0
-    if a.shape[1] == 1:
-        # The sign of a probability says nothing but whether it was rounded to zero.
-        border = 0.5 if bool(((a >= 0) & (a <= 1)).all()) else 0.0
-        return float(((a > border) == (b > border)).double().mean())
-    return float((a.argmax(1) == b.argmax(1)).double().mean())
+def _labels(x: Tensor, reference: Tensor) -> Tensor:
+    """Return the class at every position of a map; the reference says how its classes are to be read."""
+    if not x.is_floating_point():
+        return x.long()
+    if x.shape[1] > 1:
+        return x.argmax(1)
+    # The sign of a probability says nothing but whether it was rounded to zero.
+    border = 0.5 if bool(((reference >= 0) & (reference <= 1)).all()) else 0.0
+    return (x > border).long()
+
+
+def _dice(a: Tensor, b: Tensor) -> float:
+    """Return the mean Dice over the classes that occur in one of two maps of classes."""
+    classes = int(max(a.max(), b.max())) + 1
+    if int(min(a.min(), b.min())) < 0 or classes > _MOST_CLASSES:
+        return float((a == b).double().mean())
+    both = torch.bincount(a[a == b].flatten(), minlength=classes).double()
+    total = torch.bincount(a.flatten(), minlength=classes) + torch.bincount(b.flatten(), minlength=classes)
+    occurs = total > 0
+    return float((2 * both[occurs] / total[occurs]).mean())

@@ -48,6 +48,13 @@ SizesOption = Annotated[
     str,
     typer.Option("--sizes", metavar="free|fixed", help="Leave the spatial sizes free, or fix the example's."),
 ]
+OpinionOption = Annotated[
+    bool,
+    typer.Option(
+        "--second-opinion/--no-second-opinion",
+        help="Ask ONNX's reference evaluator as well, where the network is small enough for it.",
+    ),
+]
 SamplesOption = Annotated[
     Path | None,
     typer.Option(
@@ -66,6 +73,7 @@ def export(
     name: NameOption = "model",
     sizes: SizesOption = "free",
     data: SamplesOption = None,
+    second_opinion: OpinionOption = True,
     checkpoint: CheckpointOption = None,
     arg: ArgumentOption = None,
     shape: InputOption = None,
@@ -79,7 +87,7 @@ def export(
     """
     with answering(traceback) as answer:
         network = open_network(HostRequest.from_options(subject, checkpoint, arg, shape, trust))
-        order = Order(out, target, precision, name, sizes)
+        order = Order(out, target, precision, name, sizes, second_opinion)
         report = export_network(network, order, read_samples(network, data))
         if json:
             answer.give_json(report)
@@ -97,6 +105,7 @@ class Order:
         precision: of weights and activations.
         name: on a server.
         sizes: `free`, or `fixed` to those of the example.
+        second_opinion: whether ONNX's reference evaluator is asked.
     """
 
     out: Path
@@ -104,6 +113,7 @@ class Order:
     precision: str = "fp32"
     name: str = "model"
     sizes: str = "free"
+    second_opinion: bool = True
 
 
 def export_network(network: Network, order: Order, samples: tuple[Tensor, ...]) -> dict[str, Any]:
@@ -127,6 +137,7 @@ def export_network(network: Network, order: Order, samples: tuple[Tensor, ...]) 
         name=order.name,
         metadata=describe_network(network),
         sizes=order.sizes,
+        second_opinion=order.second_opinion,
     )
     if network.run is not None:
         from surgeon.search.reporting import write_report
@@ -161,7 +172,7 @@ def parity_table(report: dict[str, Any]) -> Table:
     from surgeon.rendering import format_shape
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for title in ("parity", "shape", "largest difference", "relative", "argmax agreement"):
+    for title in ("parity", "shape", "largest difference", "relative", "argmax agreement", "Dice"):
         table.add_column(title, justify="left" if title == "parity" else "right")
     for case in report["parity"]:
         table.add_row(
@@ -170,6 +181,7 @@ def parity_table(report: dict[str, Any]) -> Table:
             f"{case['largest']:.2e}",
             f"{case['relative']:.2e}",
             f"{100 * case['argmax_agreement']:.2f} %",
+            f"{case['dice']:.4f}",
         )
     return table
 

@@ -43,7 +43,7 @@ def replay(what: str, expected: Any, network: nn.Module, example: Example) -> Re
     try:
         difference = compare(expected, run(network, example))
     except Exception as problem:  # noqa: BLE001 - any failure of the graph where the host works is a difference
-        infinite = Difference(float("inf"), float("inf"), 0.0, False)
+        infinite = Difference(float("inf"), float("inf"), 0.0, 0.0, False)
         return Replay(what, shapes, infinite, f"the graph fails: {first_line(problem)}")
     return Replay(what, shapes, difference)
 

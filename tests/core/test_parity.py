@@ -13,7 +13,13 @@ from surgeon.parity import compare, tensors_in
 def test_equal_outputs_are_equal_to_the_bit():
     x = torch.rand(1, 2, 4)
     found = compare(x, x.clone())
-    assert found.to_dict() == {"largest": 0.0, "relative": 0.0, "argmax_agreement": 1.0, "equal": True}
+    assert found.to_dict() == {
+        "largest": 0.0,
+        "relative": 0.0,
+        "argmax_agreement": 1.0,
+        "dice": 1.0,
+        "equal": True,
+    }
 
 
 def test_the_largest_difference_is_also_told_relative_to_the_largest_value():
@@ -57,3 +63,15 @@ def test_tensors_are_found_in_any_nest():
 
     a, b, c = torch.zeros(1), torch.zeros(2), torch.zeros(3)
     assert [t.numel() for t in tensors_in(Output(a, {"x": [b, "text", None], "y": (c,)}))] == [1, 2, 3]
+
+
+def test_dice_is_the_mean_over_the_classes_that_occur():
+    a, b = torch.zeros(1, 3, 1, 4), torch.zeros(1, 3, 1, 4)
+    a[0, [0, 0, 1, 1], 0, range(4)] = 1.0
+    b[0, [0, 0, 0, 1], 0, range(4)] = 1.0
+    assert compare(a, b).dice == pytest.approx((2 * 2 / 5 + 2 * 1 / 3) / 2)
+
+
+def test_whole_numbers_are_labels():
+    a, b = torch.tensor([[[1, 1, 2, 0]]]), torch.tensor([[[1, 1, 2, 2]]])
+    assert compare(a, b).argmax_agreement == 0.75

@@ -1,8 +1,8 @@
 import pytest
 import torch
 from surgeon.export.cases import check_everything, takes_other_sizes
-from surgeon.export.flattening import Freedom
-from surgeon.export.gate import THRESHOLDS, Case, Gate
+from surgeon.export.flattening import Freedom, Limits
+from surgeon.export.gate import THRESHOLDS, Case, Gate, Threshold
 from surgeon.export.targets import Precision
 
 from surgeon.errors import ExportError, InputError
@@ -23,7 +23,7 @@ def gate_for(export, network=host, precision=Precision.FP32):
 
 def test_an_equal_export_passes_and_every_case_is_kept():
     gate = gate_for(host)
-    sizes = check_everything(gate, example(), Freedom.BATCH_AND_SIZES, 1, [torch.randn(2, 10, 12)])
+    sizes = check_everything(gate, example(), Freedom.BATCH_AND_SIZES, Limits(1), [torch.randn(2, 10, 12)])
     assert [case.what for case in gate.compared] == [
         "example",
         "seed 1",
@@ -33,6 +33,7 @@ def test_an_equal_export_passes_and_every_case_is_kept():
         "larger",
         "not square",
         "smallest",
+        "largest",
         "sample 0",
     ]
     assert [case.shapes[0] for case in gate.compared[4:]] == [
@@ -40,9 +41,10 @@ def test_an_equal_export_passes_and_every_case_is_kept():
         (1, 2, 9, 9),
         (1, 2, 8, 10),
         (1, 2, 1, 1),
+        (1, 2, 16, 16),
         (1, 2, 10, 12),
     ]
-    assert sizes.to_dict() == {"free": True, "step": 1, "smallest": [1, 1], "largest": [9, 9]}
+    assert sizes.to_dict() == {"free": True, "step": 1, "smallest": [1, 1], "largest": [16, 16]}
 
 
 def test_a_difference_beyond_rounding_is_refused():
@@ -92,7 +94,7 @@ def test_an_export_that_is_wrong_at_another_size_is_refused_with_the_way_out():
         return host(inputs) if x.shape[2:] == (8, 8) else host(inputs) + 1
 
     with pytest.raises(ExportError, match=r"where: larger, input 1x2x9x9\n  fix: .*sizes='fixed'"):
-        check_everything(gate_for(fixed), example(), Freedom.BATCH_AND_SIZES, 1, [])
+        check_everything(gate_for(fixed), example(), Freedom.BATCH_AND_SIZES, Limits(1), [])
 
 
 def test_an_export_that_fails_where_it_must_run_is_refused():
@@ -102,7 +104,7 @@ def test_an_export_that_fails_where_it_must_run_is_refused():
         return host(inputs)
 
     with pytest.raises(ExportError, match=r"the export fails: batch\n  where: batch 3"):
-        check_everything(gate_for(broken), example(), Freedom.BATCH, 1, [])
+        check_everything(gate_for(broken), example(), Freedom.BATCH, Limits(1), [])
 
 
 def test_sizes_that_the_host_refuses_are_recorded_and_no_failure():
@@ -112,7 +114,7 @@ def test_sizes_that_the_host_refuses_are_recorded_and_no_failure():
         return host(inputs)
 
     gate = gate_for(host, strided)
-    sizes = check_everything(gate, example(), Freedom.SIZES, 1, [])
+    sizes = check_everything(gate, example(), Freedom.SIZES, Limits(1), [])
     assert sizes.step == 4
     assert sizes.smallest == (4, 4)
     assert [case.reason for case in gate.not_compared] == ["the host refuses it: multiples of four"] * 2
@@ -125,7 +127,7 @@ def test_sizes_that_the_export_refuses_aloud_are_recorded():
         return host(inputs)
 
     gate = gate_for(strided)
-    assert check_everything(gate, example(), Freedom.SIZES, 1, []).step == 2
+    assert check_everything(gate, example(), Freedom.SIZES, Limits(1), []).step == 2
     assert gate.not_compared[0].to_dict() == {
         "what": "larger",
         "shape": [1, 2, 9, 9],
@@ -142,17 +144,17 @@ def test_free_sizes_that_cannot_be_compared_are_refused():
     assert not takes_other_sizes(one_size, example())
     assert takes_other_sizes(host, example())
     with pytest.raises(ExportError, match="could it be compared: the export refuses it: eight"):
-        check_everything(gate_for(one_size), example(), Freedom.SIZES, 1, [])
+        check_everything(gate_for(one_size), example(), Freedom.SIZES, Limits(1), [])
 
 
 def test_no_size_below_what_the_graph_vouches_for_is_tried():
     gate = gate_for(host)
-    assert check_everything(gate, example(), Freedom.SIZES, 5, []).smallest == (5, 5)
+    assert check_everything(gate, example(), Freedom.SIZES, Limits(5), []).smallest == (5, 5)
 
 
 def test_a_sample_of_another_form_is_refused():
     with pytest.raises(InputError, match=r"sample 0 has the shape \(1, 3, 8, 8\)"):
-        check_everything(gate_for(host), example(), Freedom.NOTHING, 1, [torch.randn(3, 8, 8)])
+        check_everything(gate_for(host), example(), Freedom.NOTHING, Limits(1), [torch.randn(3, 8, 8)])
 
 
 def test_a_sample_that_a_free_export_refuses_is_a_failure():
@@ -162,7 +164,7 @@ def test_a_sample_that_a_free_export_refuses_is_a_failure():
         return host(inputs)
 
     with pytest.raises(ExportError, match=r"even sizes\n  where: sample 0"):
-        check_everything(gate_for(strided), example(), Freedom.SIZES, 1, [torch.randn(2, 9, 9)])
+        check_everything(gate_for(strided), example(), Freedom.SIZES, Limits(1), [torch.randn(2, 9, 9)])
 
 
 def test_an_example_that_the_host_refuses_is_bad_input():
@@ -170,4 +172,48 @@ def test_an_example_that_the_host_refuses_is_bad_input():
         raise RuntimeError("no")
 
     with pytest.raises(InputError, match="the example cannot be run: the host refuses it: no"):
-        check_everything(gate_for(host, refuses), example(), Freedom.NOTHING, 1, [])
+        check_everything(gate_for(host, refuses), example(), Freedom.NOTHING, Limits(1), [])
+
+
+def test_where_values_part_is_told():
+    gate = gate_for(lambda inputs: host(inputs) + 1)
+    gate.locate = lambda inputs: f"conv of {inputs.args[0].shape[2]}"
+    with pytest.raises(ExportError, match=r"input 1x2x8x8; values part first at conv of 8"):
+        gate.check(Case("example", example()))
+
+
+def test_a_class_lost_on_a_real_sample_is_refused():
+    def rare(inputs):
+        x = torch.zeros(1, 2, 64, 64)
+        x[:, 0] = 1e-3
+        x[0, 1, 0, :3] = 1.0
+        return x
+
+    def lost(inputs):
+        x = rare(inputs)
+        x[0, 0, 0, :2] = 1.001
+        return x
+
+    threshold = Threshold(2.0, 0.999, 0.999)
+    assert Gate(rare, lost, threshold).check(Case("seed", example()))
+    with pytest.raises(ExportError, match=r"Dice 0\.74"):
+        Gate(rare, lost, threshold).check(Case("sample 0", example(), real=True))
+
+
+def test_labels_are_judged_by_how_many_are_equal():
+    def labels(inputs):
+        return (inputs.args[0][:, :1] > 0).to(torch.uint8)
+
+    assert gate_for(labels, labels).check(Case("example", example()))
+    with pytest.raises(ExportError, match="argmax agreement"):
+        gate_for(lambda inputs: 1 - labels(inputs), labels).check(Case("example", example()))
+
+
+def test_the_largest_allowed_size_is_proved_and_none_beyond():
+    def limited(inputs):
+        if inputs.args[0].shape[2] > 11:
+            raise AssertionError("never asked for")
+        return host(inputs)
+
+    sizes = check_everything(gate_for(limited), example(), Freedom.SIZES, Limits(1, 11), [])
+    assert sizes.largest == (11, 11)

@@ -1,6 +1,7 @@
 """Networks of others, with a derived cell on every skip, exported and proved."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -99,8 +100,11 @@ def test_a_network_that_exports_wrong_with_free_sizes_is_refused_and_right_with_
     torch.manual_seed(0)
     network = stir(getattr(smp, name)("resnet18", encoder_weights=None, classes=2))
     x = torch.randn(1, 3, 64, 64)
-    with pytest.raises(ExportError, match="sizes='fixed'"):
+    with pytest.raises(ExportError, match="sizes='fixed'") as refused:
         to_onnx(network, x, tmp_path / "free")
+    # Pooling to fixed numbers of bins is what ONNX has no operation for.
+    assert re.search(r"values part first at .*module decoder\.psp\.blocks\.\d", refused.value.where)
+    assert "decoder.py:45" in refused.value.where
     assert not list(tmp_path.iterdir())
     assert to_onnx(network, x, tmp_path / "fixed", sizes="fixed").freedom is Freedom.BATCH
 

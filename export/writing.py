@@ -1,0 +1,106 @@
+"""From a network to an ONNX file that is not proved yet."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from surgeon.errors import InputError
+from surgeon.tracing import Example, private_copy
+
+from .cases import takes_other_sizes
+from .flattening import (
+    Flat,
+    Freedom,
+    Refusal,
+    export_program,
+    first_line,
+    flatten,
+    leaves_of,
+    map_tensors,
+)
+from .fusion import PassReport, fuse
+from .naming import input_names, output_names
+from .onnx import build_model, write_model
+from .order import Order, SizePolicy
+from .precision import halve
+from .targets import Precision
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A file that is written and not yet proved.
+
+    Attributes:
+        path: of the file.
+        model: its content.
+        flat: the network as a traced graph.
+        program: the fused graph that was translated.
+        plain: the translation in float32.
+        passes: what was fused.
+        kept_in_fp32: nodes that another precision left alone, with the reason.
+    """
+
+    path: Path
+    model: ir.Model
+    flat: Flat
+    program: ExportedProgram
+    plain: ir.Model
+    passes: tuple[PassReport, ...]
+    kept_in_fp32: dict[str, str]
+
+
+def write_network(order: Order, path: Path) -> Written:
+    """Flatten, fuse and write the network, unproved."""
+    output = _run_once(order)
+    model, example = _on_cpu(order)
+    flat = _flatten(order, model, example)
+    fused = fuse(flat.graph_module, example.args, example.kwargs)
+    # The passes work on a graph with its weights inside; the exporter wants a program again.
+    program = export_program(fused.graph_module, example, flat.freedom)
+    names = input_names(example, program.graph_signature.user_inputs)
+    metadata = {"name": order.name, **order.metadata}
+    written = build_model(program, order.target.opset, names, output_names(output), metadata)
+    plain = written.clone()
+    kept: dict[str, str] = {}
+    if order.precision is Precision.FP16:
+        written, kept = halve(written, leaves_of(example))
+    write_model(written, path)
+    return Written(path, written, flat, program, plain, fused.passes, kept)
+
+
+def _run_once(order: Order) -> Any:
+    try:
+        return order.host(order.example)
+    except Exception as error:
+        raise InputError(
+            f"the network fails on the example: {first_line(error)}",
+            where=type(order.model).__name__,
+            fix="give inputs of the shape and type it was trained on",
+        ) from error
+
+
+def _flatten(order: Order, model: nn.Module, example: Example) -> Flat:
+    """Make a graph with the most freedom that the order wants and the network allows."""
+    fixed = (Freedom.BATCH, Freedom.NOTHING)
+    if order.sizes is SizePolicy.FIXED:
+        return flatten(model, example, fixed)
+    if takes_other_sizes(order.host, order.example):
+        return flatten(model, example)
+    flat = flatten(model, example, fixed)
+    refusal = Refusal(Freedom.BATCH_AND_SIZES, "the network takes no larger size than the example's")
+    return replace(flat, refusals=(refusal, *flat.refusals))
+
+
+def _on_cpu(order: Order) -> tuple[nn.Module, Example]:
+    """Return a copy of the network that the tracer may mark, and the example, both on the CPU."""
+    tensors = [*order.model.parameters(), *order.model.buffers(), *leaves_of(order.example)]
+    if all(tensor.device.type == "cpu" for tensor in tensors):
+        return private_copy(order.model), order.example
+    return copy.deepcopy(order.model).cpu(), map_tensors(order.example, Tensor.cpu)
