@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from torch import nn
 
@@ -10,9 +11,9 @@ from surgeon.errors import InputError, SpliceError
 from surgeon.skips import Anatomy, Kind, Skip
 from surgeon.splicing import grid_of
 
-from .cells import Adapter, Architecture, BatchedSearchCell, CellSpec, DerivedCell, SearchCell
+from .cells import Adapter, Affine, Architecture, BatchedSearchCell, CellSpec, DerivedCell, Gate, SearchCell
 from .config import Config
-from .genotype import Genotype, Scope
+from .genotype import CellGenotype, Form, Genotype, Scope
 from .operations import OperationFactory, check_operations
 from .randomness import generator_for, seeded
 
@@ -99,12 +100,25 @@ def build_search_cells(
 def build_derived_cells(
     specs: Mapping[str, CellSpec], genotype: Genotype, seed: int, table: Table
 ) -> dict[str, nn.Module]:
-    """Build the cells of a genotype by skip id; a skip without a cell is left out."""
+    """Build what a genotype puts onto the skips, by skip id; a skip without a cell is left out."""
     with seeded(seed, "derived cells"):
         found = ((skip_id, spec, genotype.cell(skip_id)) for skip_id, spec in specs.items())
-        return {skip_id: DerivedCell(spec, cell, table) for skip_id, spec, cell in found if cell is not None}
+        return {
+            skip_id: build_implant(spec, cell, table) for skip_id, spec, cell in found if cell is not None
+        }
 
 
-def build_adapters(specs: Mapping[str, CellSpec]) -> dict[str, nn.Module]:
-    """Build the zero-initialised 1x1 adapters that cells are compared with."""
-    return {skip_id: Adapter(spec) for skip_id, spec in specs.items()}
+def build_implant(spec: CellSpec, cell: CellGenotype, table: Table) -> nn.Module:
+    """Build what a genotype puts onto one skip.
+
+    Raises:
+        InputError: an operation is not in the table, or a state has no edge.
+    """
+    if cell.form is Form.CELL:
+        return DerivedCell(spec, cell, table)
+    return _PLAIN[cell.form](spec)
+
+
+_PLAIN: Mapping[Form, Callable[[CellSpec], nn.Module]] = MappingProxyType(
+    {Form.ADAPTER: Adapter, Form.AFFINE: Affine, Form.GATE: Gate}
+)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from surgeon.errors import InputError
 
 from .genotype import CellMerge, Inputs, Scope
+from .moving import Train
 from .operations import OPERATIONS
 
 _NOT_COMPARED = ("device", "host_spec", "allow_worse")
@@ -52,6 +53,32 @@ class Config(BaseModel):
         retrain_rate: its learning rate, at the start of a cosine to 0.
         retrain_decay: its weight decay.
         baselines: what is trained beside the cells with the same budget, for comparison.
+        train: what moves beside the implants: nothing of the host (`cells`), its scales and shifts (`norms`),
+            its decoder, or all of it.
+        host_factor: learning rate of the host's parameters over that of the implants.
+        finalists: train a short list (plain adapters, a fixed cell, random cells, the searched ones) briefly,
+            and go on with the cheapest that validation cannot tell from the best; nothing at all is on it.
+        finalist_epochs: epochs of the first round; None takes a twelfth of `retrain_epochs`.
+        random_cells: random cells on the short list.
+        margin: largest difference in mean validation Dice that counts as a tie.
+        least_gain: smallest gain in mean validation Dice that is worth a search, or an implant.
+        max_parameters: most parameters that implants may add, as a share of the host's; None for any number.
+        max_flops: the same for floating-point operations.
+        max_latency: the same for measured time.
+        compare: run the comparison with what a sceptic would try, and two learning rates for everything.
+        compare_cells: random cells in that comparison.
+        selection: `weight` (largest architecture weights), `perturbation` (what validation Dice misses most
+            when it is taken away), or `both` as two finalists.
+        early: end the search as soon as every edge's choice is stable.
+        stable_after: epochs of moving architecture weights before an edge can count as stable.
+        stable_window: epochs over which a stable edge's weights have hardly moved.
+        stable_divergence: largest Jensen-Shannon divergence (a share of its maximum) over that window.
+        stable_margin: and how far the first operation leads the second by then, as the log of their ratio.
+        prune: take the weakest operations of stable edges out, half of what is left at a time.
+        beta_decay: weight of mean logsumexp(alpha) in the architecture's loss (arXiv 2203.01665).
+        identity_share: largest share of identities in a selection that is no collapse; the architecture goes
+            back to the last epoch before one.
+        hessian: watch the dominant eigenvalue of the architecture's Hessian too (arXiv 1909.09656).
         device: where the work is done.
         allow_worse: keep an implant that is worse than its host.
         samples: test images kept in the RUN folder for the report and for the parity check of an export.
@@ -93,6 +120,28 @@ class Config(BaseModel):
     retrain_rate: float = Field(2e-3, gt=0)
     retrain_decay: float = Field(1e-4, ge=0)
     baselines: tuple[Literal["adapter"], ...] = ()
+    train: Train = Train.CELLS
+    host_factor: float = Field(0.1, gt=0)
+    finalists: bool = True
+    finalist_epochs: int | None = Field(None, ge=1)
+    random_cells: int = Field(2, ge=0)
+    margin: float = Field(0.003, ge=0)
+    least_gain: float = Field(0.002, ge=0)
+    max_parameters: float | None = Field(None, gt=0)
+    max_flops: float | None = Field(None, gt=0)
+    max_latency: float | None = Field(None, gt=0)
+    compare: bool = False
+    compare_cells: int = Field(8, ge=0)
+    selection: Literal["weight", "perturbation", "both"] = "both"
+    early: bool = True
+    stable_after: int = Field(8, ge=1)
+    stable_window: int = Field(3, ge=1)
+    stable_divergence: float = Field(1e-3, gt=0)
+    stable_margin: float = Field(0.2, ge=0)
+    prune: bool = True
+    beta_decay: float = Field(0.0, ge=0)
+    identity_share: float = Field(0.5, gt=0, le=1)
+    hessian: bool = False
     device: str = "cpu"
     allow_worse: bool = False
     samples: int = Field(4, ge=0)

@@ -9,16 +9,13 @@ import torch
 from surgeon.skips import Anatomy, Kind
 from surgeon.splicing import first_form, grid_of
 
-from .assembly import specify_cells
-from .cells import CellSpec, DerivedCell
+from .assembly import Table, build_implant, specify_cells
+from .cells import CellSpec
 from .config import Config
 from .costs import count_flops, count_parameters
-from .genotype import CellGenotype, Edge, state_names
+from .entrants import fixed_cell
+from .genotype import CellGenotype
 from .operations import OPERATIONS
-
-# A cell of middling cost: separable 3x3 convolutions on the two edges that a search keeps for each state.
-_TYPICAL = "sep3"
-_KEPT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,24 +49,28 @@ def estimate_cells(anatomy: Anatomy, config: Config | None = None) -> dict[str, 
 
 
 def _cost(anatomy: Anatomy, skip_id: str, spec: CellSpec) -> CellCost:
+    return cost_of(anatomy, skip_id, spec, fixed_cell(spec), OPERATIONS)
+
+
+def cost_of(anatomy: Anatomy, skip_id: str, spec: CellSpec, genotype: CellGenotype, table: Table) -> CellCost:
+    """Count what something on a skip costs at the example's size; nothing is allocated or computed for it.
+
+    Args:
+        anatomy: of the host.
+        skip_id: the skip.
+        spec: the size and form of the cell there.
+        genotype: of the cell.
+        table: factories of the operations by name.
+    """
+    with torch.device("meta"):
+        cell = build_implant(spec, genotype, table).eval()
+        inputs = tuple(torch.empty(shape) for shape in input_shapes(anatomy, skip_id))
+        wanted = inputs if getattr(cell, "needs_decoder", False) else inputs[:1]
+        return CellCost(count_parameters(cell), count_flops(cell, wanted))
+
+
+def input_shapes(anatomy: Anatomy, skip_id: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the shapes `(N, C, *spatial)` of a skip and of the tensor it meets, at the example's size."""
     skip = anatomy[skip_id]
     grid = grid_of(anatomy, skip)
-    shapes = [first_form(skip.merge_shape, skip.layout, grid)]
-    if spec.inputs.number > 1:
-        shapes.append(first_form(skip.decoder_shape, skip.layout, grid))
-    with torch.device("meta"):
-        cell = DerivedCell(spec, typical_genotype(spec)).eval()
-        inputs = tuple(torch.empty(shape) for shape in shapes)
-        return CellCost(count_parameters(cell), count_flops(cell, inputs))
-
-
-def typical_genotype(spec: CellSpec) -> CellGenotype:
-    """Return a genotype of middling cost for a cell of that form."""
-    names = state_names(spec.inputs, spec.states)
-    first = spec.inputs.number
-    edges = [
-        Edge(source, names[first + state], _TYPICAL)
-        for state in range(spec.states)
-        for source in names[max(0, first + state - _KEPT) : first + state]
-    ]
-    return CellGenotype(spec.width, tuple(edges))
+    return first_form(skip.merge_shape, skip.layout, grid), first_form(skip.decoder_shape, skip.layout, grid)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -39,6 +39,15 @@ class CellMerge(StrEnum):
     REPLACE = "replace"
 
 
+class Form(StrEnum):
+    """What is put on a skip: a cell of edges, or one of the plain things that cells must beat."""
+
+    CELL = "cell"
+    ADAPTER = "adapter"
+    AFFINE = "affine"
+    GATE = "gate"
+
+
 @dataclass(frozen=True, slots=True)
 class Edge:
     """One operation of a cell, from an input or an earlier state to a state.
@@ -56,20 +65,23 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class CellGenotype:
-    """The edges of one cell.
+    """What goes onto a skip.
 
     Attributes:
         width: channels inside the cell, as a share of the skip's.
-        edges: ordered by target, then by source.
+        edges: ordered by target, then by source; a form without states has none.
+        form: a cell, or something plainer.
     """
 
     width: float
     edges: tuple[Edge, ...]
+    form: Form = Form.CELL
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON."""
         edges = [{"from": edge.source, "to": edge.target, "operation": edge.operation} for edge in self.edges]
-        return {"width": self.width, "edges": edges}
+        plain = {} if self.form is Form.CELL else {"form": self.form.value}
+        return {"width": self.width, "edges": edges, **plain}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +113,16 @@ class Genotype:
             if name == key:
                 return cell
         raise InputError(f"the genotype says nothing of {key!r}", where=f"skip {skip_id}")
+
+    def without(self, dropped: Collection[str], skip_ids: Iterable[str]) -> Genotype:
+        """Return the genotype with no cell on some skips, as one for each skip.
+
+        Args:
+            dropped: the skips that stay as they are.
+            skip_ids: every skip that the genotype is for.
+        """
+        cells = tuple((skip, None if skip in dropped else self.cell(skip)) for skip in skip_ids)
+        return replace(self, scope=Scope.PER_SKIP, cells=cells)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON."""
@@ -177,7 +199,7 @@ def _read_cell(value: Mapping[str, Any] | None) -> CellGenotype | None:
     if value is None:
         return None
     edges = tuple(Edge(str(e["from"]), str(e["to"]), str(e["operation"])) for e in value["edges"])
-    return CellGenotype(float(value["width"]), edges)
+    return CellGenotype(float(value["width"]), edges, Form(value.get("form", Form.CELL)))
 
 
 def _check_edges(genotype: Genotype, edges: tuple[Edge, ...], where: str) -> None:

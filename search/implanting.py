@@ -14,8 +14,9 @@ from surgeon.errors import InputError, WorseError
 from surgeon.skips import Anatomy
 from surgeon.splicing import SplicedNetwork
 
-from .assembly import Table, build_derived_cells
+from .assembly import Table
 from .config import Config
+from .finding import find_implant
 from .genotype import Genotype
 from .interrupts import stop_requests
 from .loop import Loop, ProgressCallback
@@ -24,7 +25,7 @@ from .outcome import Outcome, Verdict, compare_networks
 from .planning import plan_operation
 from .publishing import Findings, describe, publish
 from .runs import RunFolder, open_run
-from .stages import search_cells, train_baselines, train_implants
+from .stages import train_baselines
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,17 +94,16 @@ def implant(
     with stop_requests() as stop:
         loop = Loop(stop, folder, progress)
         supply = plan.supply()
-        genotype, search = search_cells(plan, supply, loop)
-        cells = build_derived_cells(plan.specs, genotype, plan.config.seed, plan.table)
-        trained = train_implants("retrain", plan, supply, loop, cells)
+        found = find_implant(plan, supply, loop)
         baselines = train_baselines(plan, supply, loop)
-    outcome = compare_networks(plan, trained.network, {name: one.network for name, one in baselines.items()})
-    findings = Findings(plan, genotype, search, trained, outcome)
+    network = found.trained.network
+    outcome = compare_networks(plan, network, {name: one.network for name, one in baselines.items()})
+    findings = Findings(plan, found, outcome)
     report = describe(findings)
     if folder is not None:
         publish(folder, findings, report)
     _refuse_worse(plan.config, outcome, folder)
-    return ImplantResult(trained.network, plan.anatomy, genotype, report, folder.path if folder else None)
+    return ImplantResult(network, plan.anatomy, found.genotype, report, folder.path if folder else None)
 
 
 def _refuse_worse(config: Config, outcome: Outcome, folder: RunFolder | None) -> None:

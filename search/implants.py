@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from .operations import OPERATIONS
 from .randomness import generator_for
 
 VERSION = "1"
+_HOST = "host."
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +94,19 @@ def describe_inputs(inputs: tuple[Tensor, ...]) -> tuple[tuple[tuple[int, ...], 
     return tuple((tuple(x.shape), str(x.dtype).removeprefix("torch.")) for x in inputs)
 
 
-def save_implant(path: Path, implants: nn.Module, binding: Binding) -> None:
-    """Write the cells' weights and what binds them to their host."""
-    tensors = {
-        name: value.detach().cpu().contiguous().clone() for name, value in implants.state_dict().items()
-    }
+def save_implant(path: Path, network: SplicedNetwork, binding: Binding, moved: Collection[str] = ()) -> None:
+    """Write the implants' weights and what binds them to their host.
+
+    Args:
+        path: of the file.
+        network: the host with its implants.
+        binding: what they are bound to.
+        moved: names of parameters of the host that were trained too; they are kept as `host.<name>`.
+    """
+    state = network.state_dict()
+    implants = {n.removeprefix("implants."): x for n, x in state.items() if n.startswith("implants.")}
+    kept = implants | {f"{_HOST}{name}": state[name] for name in moved}
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in kept.items()}
     with whole_file(path) as part:
         save_file(tensors, part, metadata=binding.to_metadata())
         _sort_header(part)
@@ -146,7 +155,10 @@ def load_implant(
     cells = build_derived_cells(binding.specs, binding.genotype, 0, operations)
     network = splice(host, example, cells)
     _check_places(network, binding, str(file))
-    network.get_submodule("implants").load_state_dict(tensors)
+    moved = {n.removeprefix(_HOST): x for n, x in tensors.items() if n.startswith(_HOST)}
+    network.load_state_dict(moved, strict=False)
+    implants = {name: value for name, value in tensors.items() if not name.startswith(_HOST)}
+    network.get_submodule("implants").load_state_dict(implants)
     return network.eval()
 
 

@@ -7,13 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .genotype import Genotype
+from .finding import Found
 from .implants import Binding, describe_inputs, place_of, save_implant
-from .loop import Position
 from .outcome import Outcome, versions, write_samples
 from .planning import Plan
 from .runs import RunFolder
-from .stages import Trained
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,34 +20,33 @@ class Findings:
 
     Attributes:
         plan: what was done, to which host, with which data.
-        genotype: the cells that were found.
-        search: how long it took to find them.
-        trained: the network with these cells, trained.
+        found: what is recommended, and how it was found.
         outcome: how it compares with its host.
     """
 
     plan: Plan
-    genotype: Genotype
-    search: Position
-    trained: Trained
+    found: Found
     outcome: Outcome
 
 
 def describe(findings: Findings) -> dict[str, Any]:
     """Return the content of `report.json`."""
-    plan, outcome = findings.plan, findings.outcome
+    plan, found, outcome = findings.plan, findings.found, findings.outcome
     report = {
         "host": _describe_host(plan),
         "data": plan.cohort.to_dict(),
         "splits": plan.splits.to_dict(),
         "search": {
-            "seconds": findings.search.seconds,
-            "epochs": findings.search.epoch,
-            "stopped_because": "all epochs were done",
-            "retrain_seconds": findings.trained.position.seconds,
-            "retrain_epochs": findings.trained.position.epoch,
-            **findings.trained.facts,
+            "seconds": found.search.seconds,
+            "epochs": found.search.epoch,
+            "stopped_because": found.ended,
+            "retrain_seconds": found.trained.position.seconds,
+            "retrain_epochs": found.trained.position.epoch,
+            **found.trained.facts,
         },
+        "trained": _describe_training(findings),
+        "finalists": found.contest or {},
+        "prices": found.prices.to_dict() if found.prices else {},
         "scores": {name: scores.to_dict() for name, scores in outcome.scores.items()},
         "gain": dict(outcome.gain),
         "cost": dict(outcome.cost),
@@ -57,7 +54,7 @@ def describe(findings: Findings) -> dict[str, Any]:
         "seed": plan.config.seed,
         "versions": versions(),
         "anatomy": plan.anatomy.to_dict(),
-        "genotype": findings.genotype.to_dict(),
+        "genotype": found.genotype.to_dict(),
         "config": plan.config.to_dict(),
         "task": plan.task.to_dict(),
     }
@@ -74,21 +71,34 @@ def publish(folder: RunFolder, findings: Findings, report: dict[str, Any]) -> No
     """
     from .reporting import write_report
 
-    plan, network = findings.plan, findings.trained.network
+    plan, found, network = findings.plan, findings.found, findings.found.trained.network
     binding = Binding(
         fingerprint=plan.fingerprint,
-        genotype=findings.genotype,
+        genotype=found.genotype,
         specs=plan.specs,
         places={skip_id: place_of(plan.anatomy[skip_id]) for skip_id in plan.specs},
         inputs=describe_inputs(plan.inputs),
     )
-    save_implant(folder.path / "implant.safetensors", network.get_submodule("implants"), binding)
-    folder.write_json("genotype.json", findings.genotype.to_dict())
+    save_implant(folder.path / "implant.safetensors", network, binding, found.trained.moved)
+    folder.write_json("genotype.json", found.genotype.to_dict())
     folder.write_json("host.json", plan.config.host_spec or {})
     write_samples(folder.path / "samples.npz", plan, network, findings.outcome)
     # Last: a folder with a report.json is a finished run.
     folder.write_json("report.json", report)
     write_report(folder.path)
+
+
+def _describe_training(findings: Findings) -> dict[str, Any]:
+    """Name what moved: how many parameters of the implants and of the host."""
+    trained, state = findings.found.trained, dict(findings.found.trained.network.named_parameters())
+    implants = [value.numel() for name, value in state.items() if name.startswith("implants.")]
+    host = [state[name].numel() for name in trained.moved]
+    return {
+        "choice": findings.plan.config.train.value,
+        "implant_parameters": sum(implants),
+        "host_parameters": sum(host),
+        "host_names": list(trained.moved),
+    }
 
 
 def _describe_host(plan: Plan) -> dict[str, Any]:

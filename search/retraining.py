@@ -20,7 +20,7 @@ class TrainingPhase:
     Args:
         name: `retrain`, or the name of a baseline.
         network: the host with its implants.
-        implants: the modules to train.
+        implants: the modules to train, and what of the host is trained with them (`Moving`).
         supply: batches, cases and loss.
         config: rates, epochs and steps.
     """
@@ -33,7 +33,7 @@ class TrainingPhase:
         self.steps = supply.training.steps
         self._network, self._implants, self._supply, self._config = network, implants, supply, config
         self._parameters = list(implants.parameters())
-        self._factors = (1.0, config.gamma_factor)
+        self._factors = (1.0, config.gamma_factor, config.host_factor)
         self._optimizer = _optimizer(implants, config)
         self._best: dict[str, Tensor] | None = None
         self._best_dice = self._first_dice = float("-inf")
@@ -103,13 +103,17 @@ class TrainingPhase:
 
 
 def _optimizer(implants: nn.Module, config: Config) -> torch.optim.Optimizer:
-    named = list(implants.named_parameters())
-    gammas = [parameter for name, parameter in named if name.rpartition(".")[2] == "gamma"]
-    others = [parameter for name, parameter in named if name.rpartition(".")[2] != "gamma"]
+    kinds: dict[str, list[nn.Parameter]] = {"others": [], "gamma": [], "host": []}
+    for name, parameter in implants.named_parameters():
+        last = name.rpartition(".")[2]
+        kinds["host" if name.startswith("host.") else "gamma" if last == "gamma" else "others"].append(
+            parameter
+        )
     # Weight decay would pull gamma back to 0, to the host, whatever the data say.
     groups = [
-        {"params": others, "weight_decay": config.retrain_decay},
-        {"params": gammas, "weight_decay": 0.0},
+        {"params": kinds["others"], "weight_decay": config.retrain_decay},
+        {"params": kinds["gamma"], "weight_decay": 0.0},
+        {"params": kinds["host"], "weight_decay": config.retrain_decay},
     ]
     if config.retrain_optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=config.retrain_rate)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from surgeon.errors import WorseError
 
@@ -30,98 +28,33 @@ from .options import (
     TracebackOption,
     TrustOption,
 )
+from .search_options import (
+    BatchOption,
+    CompareCellsOption,
+    CompareOption,
+    CropOption,
+    EarlyOption,
+    EpochsOption,
+    FinalistsOption,
+    FlopsOption,
+    GenotypeOption,
+    InputsOption,
+    LatencyOption,
+    MergeOption,
+    OperationsOption,
+    OutOption,
+    ParametersOption,
+    ResumeOption,
+    RetrainOption,
+    SeedOption,
+    SkipsOption,
+    StatesOption,
+    StepsOption,
+    TrainOption,
+    WidthOption,
+    WorseOption,
+)
 from .values import parse_names, parse_shape
-
-SEARCH_PANEL = "The search"
-CELL_PANEL = "What a cell can be"
-
-OutOption = Annotated[
-    Path, typer.Option("--out", metavar="RUN", help="The folder to write.", show_default=False)
-]
-SkipsOption = Annotated[
-    str,
-    typer.Option(
-        "--skips", metavar="s0,s1|all", help="Which skips get a cell.", rich_help_panel=SEARCH_PANEL
-    ),
-]
-ResumeOption = Annotated[
-    bool, typer.Option("--resume", help="Go on where RUN stopped.", rich_help_panel=SEARCH_PANEL)
-]
-SeedOption = Annotated[
-    int | None,
-    typer.Option("--seed", help="Of splits, start, batches and bootstrap (0).", rich_help_panel=SEARCH_PANEL),
-]
-EpochsOption = Annotated[
-    int | None, typer.Option("--epochs", help="Epochs of the search (50).", rich_help_panel=SEARCH_PANEL)
-]
-RetrainOption = Annotated[
-    int | None,
-    typer.Option(
-        "--retrain-epochs", help="Epochs of training the cells found (50).", rich_help_panel=SEARCH_PANEL
-    ),
-]
-StepsOption = Annotated[
-    int | None,
-    typer.Option(
-        "--steps", help="Steps in an epoch (one pass over the training cases).", rich_help_panel=SEARCH_PANEL
-    ),
-]
-BatchOption = Annotated[
-    int | None, typer.Option("--batch-size", help="Cases in a batch (8).", rich_help_panel=SEARCH_PANEL)
-]
-CropOption = Annotated[
-    str | None,
-    typer.Option(
-        "--crop",
-        metavar="128,128",
-        help="Size of a training crop (whole images).",
-        rich_help_panel=SEARCH_PANEL,
-    ),
-]
-WorseOption = Annotated[
-    bool,
-    typer.Option(
-        "--allow-worse",
-        help="Do not fail when the implant is worse than the host.",
-        rich_help_panel=SEARCH_PANEL,
-    ),
-]
-GenotypeOption = Annotated[
-    str | None,
-    typer.Option(
-        "--genotype",
-        metavar="shared|per-skip",
-        help="One genotype for all skips, or one for each (shared).",
-        rich_help_panel=CELL_PANEL,
-    ),
-]
-MergeOption = Annotated[
-    str | None,
-    typer.Option(
-        "--merge",
-        metavar="residual|replace",
-        help="Add what the cell makes to the skip, or put it in its place (residual).",
-        rich_help_panel=CELL_PANEL,
-    ),
-]
-InputsOption = Annotated[
-    str | None,
-    typer.Option(
-        "--inputs",
-        metavar="encoder|both",
-        help="Give a cell the skip, or also the tensor it meets (encoder).",
-        rich_help_panel=CELL_PANEL,
-    ),
-]
-StatesOption = Annotated[
-    int | None, typer.Option("--states", help="States in a cell (4).", rich_help_panel=CELL_PANEL)
-]
-OperationsOption = Annotated[
-    str | None,
-    typer.Option(
-        "--operations", metavar="sep3,max3,...", help="What an edge can be.", rich_help_panel=CELL_PANEL
-    ),
-]
 
 
 def implant(
@@ -152,6 +85,15 @@ def implant(
     inputs: InputsOption = None,
     states: StatesOption = None,
     operations: OperationsOption = None,
+    width: WidthOption = None,
+    train: TrainOption = None,
+    early: EarlyOption = None,
+    finalists: FinalistsOption = None,
+    max_parameters: ParametersOption = None,
+    max_flops: FlopsOption = None,
+    max_latency: LatencyOption = None,
+    compare: CompareOption = False,
+    compare_cells: CompareCellsOption = None,
     json: JsonOption = False,
     traceback: TracebackOption = False,
 ) -> None:
@@ -172,6 +114,15 @@ def implant(
             inputs=inputs,
             states=states,
             operations=parse_names(operations),
+            width=width,
+            train=train,
+            early=early,
+            finalists=finalists,
+            max_parameters=max_parameters,
+            max_flops=max_flops,
+            max_latency=max_latency,
+            compare=compare,
+            compare_cells=compare_cells,
         )
         settings["skips"] = "all" if skips == "all" else parse_names(skips)
         operation = Operation(

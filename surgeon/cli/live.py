@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _LEADERS = 6  # edges shown at once
 _PHASES = {"search": "searching", "retrain": "training the cells"}
+_SERIES = {"try": "trying", "compare": "comparing with"}
 
 
 @contextlib.contextmanager
@@ -41,7 +42,7 @@ def _print_epoch(console: Console, event: Progress) -> None:
         return
     leaders = ", ".join(f"{edge} {operation}" for edge, operation, _ in find_leaders(event.row)[:2])
     console.print(
-        f"{_PHASES.get(event.phase, event.phase)}: epoch {event.epoch} of {event.epochs},"
+        f"{_words(event.phase)}: epoch {event.epoch} of {event.epochs},"
         f" loss {event.train_loss:.4f}, validation Dice {_dice(event.validation_dice)}"
         + (f", leading: {leaders}" if leaders else ""),
         highlight=False,
@@ -71,10 +72,10 @@ class Board:
     """What the live display shows; drawn anew from the last event.
 
     Attributes:
-        events: the last event of each phase.
+        events: the last event of each row: a phase, or a series of phases.
         row: the last line of the history that holds architecture weights.
-        started: when each phase began, and the share that was done by then (a resumed run).
-        latest: when each phase was last heard of.
+        started: when the phase of each row began, and the share that was done by then (a resumed run).
+        latest: when each row was last heard of.
     """
 
     events: dict[str, Progress] = field(default_factory=dict)
@@ -84,10 +85,11 @@ class Board:
 
     def show(self, event: Progress) -> None:
         """Take over an event."""
-        done = _share(event)
-        self.started.setdefault(event.phase, (time.monotonic(), done))
-        self.events[event.phase] = event
-        self.latest[event.phase] = time.monotonic()
+        done, now, row = _share(event), time.monotonic(), _series(event.phase)
+        if row not in self.events or self.events[row].phase != event.phase:
+            self.started[row] = (now, done)
+        self.events[row] = event
+        self.latest[row] = now
         if event.row is not None and event.row.get("alphas"):
             self.row = event.row
 
@@ -107,7 +109,7 @@ class Board:
         for phase, event in self.events.items():
             share = _share(event)
             grid.add_row(
-                _PHASES.get(phase, phase),
+                _words(event.phase),
                 ProgressBar(total=1.0, completed=share, width=28),
                 f"epoch {min(event.epoch + 1, event.epochs)}/{event.epochs}",
                 f"loss {event.train_loss:.3f}",
@@ -122,6 +124,19 @@ class Board:
         if share >= 1:
             return f"done in {format_seconds(spent)}"
         return f"{format_seconds(spent / done * (1 - share))} left" if done > 0 else ""
+
+
+def _series(phase: str) -> str:
+    """Return the row of the display that a phase is shown in: finalists share one, and so do baselines."""
+    first = phase.partition("-")[0]
+    return first if first in _SERIES else phase
+
+
+def _words(phase: str) -> str:
+    first, _, rest = phase.partition("-")
+    if first in _SERIES:
+        return f"{_SERIES[first]} {rest.rpartition('-')[0]}"
+    return _PHASES.get(phase, phase)
 
 
 def _share(event: Progress) -> float:

@@ -13,7 +13,18 @@ from surgeon.cli.export import latency_line
 
 from .conftest import TINY, Cli
 
-QUICK = ["--epochs", "2", "--retrain-epochs", "2", "--batch-size", "4", "--steps", "2", "--allow-worse"]
+QUICK = [
+    "--epochs",
+    "2",
+    "--retrain-epochs",
+    "2",
+    "--batch-size",
+    "4",
+    "--steps",
+    "2",
+    "--allow-worse",
+    "--no-finalists",
+]
 
 
 @pytest.fixture(scope="module")

@@ -81,6 +81,8 @@ def make_config(**changes: object) -> Config:
         "architecture_rate": 0.05,
         "weight_rate": 0.1,
         "allow_worse": True,
+        "finalists": False,
+        "early": False,
         "samples": 2,
         **changes,
     }

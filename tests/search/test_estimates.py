@@ -4,7 +4,7 @@ import pytest
 import torch
 from surgeon.search import CellSpec, Config, DerivedCell, estimate_cells
 from surgeon.search.costs import count_flops, count_parameters
-from surgeon.search.estimates import typical_genotype
+from surgeon.search.entrants import fixed_cell
 
 import surgeon
 from tests.core import networks
@@ -22,7 +22,7 @@ def test_the_estimate_is_what_such_a_cell_costs_when_it_is_built(inputs):
             decoder_channels=skip.decoder_channels,
             inputs=Config.create(inputs=inputs).inputs,
         )
-        cell = DerivedCell(spec, typical_genotype(spec)).eval()
+        cell = DerivedCell(spec, fixed_cell(spec)).eval()
         given = [torch.rand(skip.merge_shape), torch.rand(skip.decoder_shape)]
         expected = count_flops(cell, tuple(given if cell.needs_decoder else given[:1]))
         assert costs[skip.id].parameters == count_parameters(cell)

@@ -1,0 +1,211 @@
+"""From a plan to the network that is recommended: the short list, the training in full, the last doubts."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from surgeon.errors import Stopped
+from surgeon.scores import Scores, bootstrap_gain, evaluate
+
+from .bilevel import Supply
+from .contest import (
+    Choice,
+    Standing,
+    after_round,
+    choose,
+    describe_contest,
+    first_epochs,
+    last_epochs,
+    survivors,
+)
+from .entrants import Entrant, nothing, plain_entrants, random_entrants
+from .fitting import fit_genotype
+from .genotype import Genotype
+from .loop import Loop, Position
+from .planning import Plan
+from .prices import Budget, Price, Prices
+from .stages import Searched, Trained, search_cells, train_genotype
+from .timings import Timings, added_time, known_prices
+
+_DRAWS = 200
+"""Random cells that are drawn at most to find some that fit the budget."""
+_LESS = 5e-4
+"""Validation Dice that the cell on a skip must be worth, or it goes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is recommended for a host.
+
+    Attributes:
+        genotype: what goes onto which skip.
+        trained: the network with it, trained.
+        search: how long the search took.
+        ended: why it ended.
+        contest: the short list, as plain JSON; None where there was none.
+        prices: what everything costs; None where nobody asked.
+    """
+
+    genotype: Genotype
+    trained: Trained
+    search: Position
+    ended: str
+    contest: dict[str, Any] | None = None
+    prices: Prices | None = None
+
+
+def find_implant(plan: Plan, supply: Supply, loop: Loop) -> Found:
+    """Find, train and doubt an implant.
+
+    Raises:
+        Stopped: the user stopped it.
+        GateError: the loss is no number, or the host changed.
+    """
+    if plan.config.finalists:
+        return ShortList(plan, supply, loop).find()
+    searched = search_cells(plan, supply, loop)
+    genotype = searched.genotype
+    prices = known_prices(plan, Timings(loop.folder)) if Budget.of(plan.config) != Budget() else None
+    if prices is not None:
+        genotype = fit_genotype(genotype, prices, Budget.of(plan.config), _worths(searched))
+    trained = train_genotype("retrain", plan, supply, loop, genotype)
+    return Found(genotype, trained, searched.position, searched.ended, None, prices)
+
+
+class ShortList:
+    """Entrants with their standings, from the first that is tried to the one that is recommended.
+
+    Args:
+        plan: host and data.
+        supply: batches, cases and loss.
+        loop: what runs the phases.
+    """
+
+    def __init__(self, plan: Plan, supply: Supply, loop: Loop) -> None:
+        self._plan, self._supply, self._loop, self._config = plan, supply, loop, plan.config
+        self._nothing = nothing(plan.config)
+        self._budget = Budget.of(plan.config)
+        self._timings = Timings(loop.folder)
+        self._prices = known_prices(plan, self._timings)
+        self._standings: dict[str, Standing] = {}
+        self.host = self._scores(plan.host)
+
+    def find(self) -> Found:
+        """Try what needs no search; search if any of it gains; train and doubt what is recommended."""
+        self._enter(self._plain())
+        self._round(list(self._standings.values()), 1)
+        searched: Searched | None = None
+        ended = "nothing that was tried without a search gained anything"
+        if max(one.dice for one in self._standings.values()) >= self.host.dice_mean + self._config.least_gain:
+            searched = search_cells(self._plan, self._supply, self._loop)
+            ended = searched.ended
+            self._enter(self._found(searched))
+            self._enter(self._random())
+            self._round([one for one in self._standings.values() if not one.epochs], 1)
+            self._round(survivors(list(self._standings.values()), self._config), 2)
+        choice = choose(list(self._standings.values()), self.host, self._nothing, self._config)
+        genotype, trained, choice = self._settle(choice)
+        contest = describe_contest(list(self._standings.values()), self.host, choice, self._config)
+        position = searched.position if searched else Position()
+        return Found(genotype, trained, position, ended, contest, self._prices)
+
+    def _plain(self) -> Iterable[Entrant]:
+        """Yield what needs no search; the fixed cell, where it is too dear, also cut down to the budget."""
+        for entrant in plain_entrants(self._plan.specs, self._config):
+            yield entrant
+            fitted = fit_genotype(entrant.genotype, self._prices, self._budget, {})
+            if fitted != entrant.genotype:
+                yield Entrant(f"{entrant.name}-fitted", fitted)
+
+    def _found(self, searched: Searched) -> Iterable[Entrant]:
+        fitted = fit_genotype(searched.genotype, self._prices, self._budget, _worths(searched))
+        yield Entrant("searched", fitted)
+
+    def _random(self) -> Iterable[Entrant]:
+        drawn = itertools.islice(random_entrants(self._plan.specs, self._config), _DRAWS)
+        known = [one.entrant.genotype for one in self._standings.values()]
+        new = (one for one in drawn if one.genotype not in known)
+        fitting = (one for one in new if not self._refusal(self._prices.of(one.genotype)))
+        return itertools.islice(fitting, self._config.random_cells)
+
+    def _refusal(self, price: Price) -> str:
+        return self._budget.refusal(price, self._prices.host)
+
+    def _enter(self, entrants: Iterable[Entrant]) -> None:
+        """Put entrants on the list with their price; what is there already, or costs nothing, stays out."""
+        known = [one.entrant.genotype for one in self._standings.values()]
+        for entrant in entrants:
+            price = self._prices.of(entrant.genotype)
+            if entrant.genotype in known or price == Price():
+                continue
+            if self._budget.latency is not None:
+                price = replace(price, milliseconds=added_time(entrant, self._plan, self._timings))
+            self._standings[entrant.name] = Standing(entrant, price, refusal=self._refusal(price))
+
+    def _round(self, standings: Iterable[Standing], number: int) -> None:
+        config = self._config
+        steps = self._supply.training.steps
+        epochs = first_epochs(config, steps) if number == 1 else last_epochs(config, steps)
+        brief = config.model_copy(update={"retrain_epochs": epochs})
+        for one in standings:
+            if one.refusal:
+                continue
+            name, genotype = f"try-{one.entrant.name}-{number}", one.entrant.genotype
+            trained = train_genotype(name, self._plan, self._supply, self._loop, genotype, config=brief)
+            scores = self._scores(trained.network)
+            self._standings[one.entrant.name] = after_round(one, epochs, scores, trained.position.seconds)
+
+    def _settle(self, choice: Choice) -> tuple[Genotype, Trained, Choice]:
+        """Train what was chosen in full; go back to the host if validation does not bear it out."""
+        if choice.name == self._nothing.name:
+            return choice.genotype, self._untouched(), choice
+        plan, config = self._plan, self._config
+        trained = train_genotype("retrain", plan, self._supply, self._loop, choice.genotype)
+        scores = self._scores(trained.network)
+        gain = bootstrap_gain(self.host, scores, config.seed)
+        if gain["low"] <= 0 or gain["dice_mean"] < config.least_gain:
+            reason = (
+                f"{choice.name}, trained in full, gains {gain['dice_mean']:+.4f} ({gain['low']:+.4f} to"
+                f" {gain['high']:+.4f}) on validation, which may be nothing"
+            )
+            return self._nothing.genotype, self._untouched(), replace(choice, name="nothing", reason=reason)
+        genotype, trained = self._thinned(choice.genotype, trained, scores)
+        return genotype, trained, choice
+
+    def _untouched(self) -> Trained:
+        facts = dict.fromkeys(("validation_dice_before", "validation_dice"), self.host.dice_mean)
+        return Trained(self._plan.splice({}), Position(), {"best_epoch": 0, **facts})
+
+    def _thinned(self, genotype: Genotype, trained: Trained, scores: Scores) -> tuple[Genotype, Trained]:
+        """Take away, the dearest first, what validation does not miss on a skip."""
+        left: dict[str, nn.Module] = dict(trained.network.get_submodule("implants").named_children())
+        network, best = trained.network, scores.dice_mean
+        prices = {skip_id: self._prices.of_cell(skip_id, genotype.cell(skip_id)) for skip_id in left}
+        for skip_id in sorted(left, key=lambda skip_id: prices[skip_id], reverse=True):
+            others = {name: module for name, module in left.items() if name != skip_id}
+            if not others:
+                break
+            thinner = self._plan.splice(others)
+            thinner.load_state_dict(trained.network.state_dict(), strict=False)
+            dice = self._scores(thinner).dice_mean
+            if dice > best - _LESS:
+                left, network, best = others, thinner, max(best, dice)
+        dropped = prices.keys() - left.keys()
+        if not dropped:
+            return genotype, trained
+        facts = {**trained.facts, "validation_dice": best, "taken_away": sorted(dropped)}
+        return genotype.without(dropped, self._plan.specs), replace(trained, network=network, facts=facts)
+
+    def _scores(self, network: nn.Module) -> Scores:
+        if self._loop.stop.requested:
+            raise Stopped("stopped by the user", fix="the same command with --resume goes on from here")
+        return evaluate(network, self._supply.cohort, self._supply.task, device=self._supply.device)
+
+
+def _worths(searched: Searched) -> Mapping[str, Mapping[str, Mapping[str, float]]]:
+    return {name: one.to_dict()[0] for name, one in searched.architectures.items()}
