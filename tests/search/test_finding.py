@@ -15,7 +15,7 @@ SETTINGS = {
     "finalists": True,
     "epochs": 1,
     "retrain_epochs": 10,
-    "steps": 6,
+    "steps": 4,
     "retrain_rate": 0.02,
     "random_cells": 1,
     "operations": ("none", "identity", "max3", "pointwise"),
@@ -24,7 +24,7 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    return write_data(tmp_path_factory.mktemp("data") / "squares", subjects=9)
+    return write_data(tmp_path_factory.mktemp("data") / "squares", subjects=6)
 
 
 @pytest.fixture(scope="module")

@@ -40,6 +40,7 @@ def test_an_exported_program_is_searched_implanted_and_loaded_again(cohort, tmp_
         crop=(64, 64),
         architecture_start=0,
         allow_worse=True,
+        finalists=False,
     )
     result = implant(host, cohort, config, out=tmp_path / "RUN")
     assert [skip.merge.value for skip in result.anatomy.skips] == ["add"] * 4
