@@ -54,7 +54,9 @@ class Supply:
         network.eval()
         image, label = self.batch(self.validation, epoch, 0)
         loss = float(self.task.loss(network(image), label))
-        scores = evaluate(network, self.cohort, self.task, device=self.device)
+        window = self.cohort.preparation.window
+        seen = None if window is None else window.unmirrored()
+        scores = evaluate(network, self.cohort, self.task, device=self.device, window=seen)
         return {"validation_loss": loss, "validation_dice": scores.dice_mean}
 
     def glance(self, cases: int) -> Supply:

@@ -121,7 +121,10 @@ def write_samples(path: Path, plan: Plan, implanted: nn.Module, outcome: Outcome
 def _pictures(plan: Plan, case: Case, implanted: nn.Module) -> dict[str, Any]:
     sample = plan.cohort.read(case)
     x = sample.image[None].to(plan.device)
-    host, ours = (predict(network, x, plan.task)[0].cpu() for network in (plan.host, implanted))
+    window = plan.cohort.preparation.window
+    host, ours = (
+        predict(network, x, plan.task, window=window)[0].cpu() for network in (plan.host, implanted)
+    )
     label = sample.label if sample.label is not None else torch.zeros_like(host)
     numbers = {"label": label, "host": host, "implanted": ours}
     return {

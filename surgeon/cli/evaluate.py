@@ -101,10 +101,10 @@ def _scores(module: nn.Module, cohort: Cohort, device: str) -> dict[str, Any]:
     import torch
 
     from surgeon.scores import evaluate as score_cases
-    from surgeon.scores import find_task
+    from surgeon.scores import find_task, first_patch
 
     with torch.no_grad():
-        output = module(cohort.read(cohort.cases[0]).image.unsqueeze(0).to(device))
+        output = module(first_patch(cohort).to(device))
     result: dict[str, Any] = score_cases(module, cohort, find_task(output, cohort), device=device).to_dict()
     return result
 

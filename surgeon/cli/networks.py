@@ -15,6 +15,7 @@ from .hosting import Form, HostRequest, find_form, read_run
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from surgeon.data import Preparation
     from surgeon.hosts import Host
 
 _MOST_SAMPLES = 4
@@ -52,7 +53,7 @@ def open_network(request: HostRequest) -> Network:
     if find_form(request.spec) is Form.RUN:
         return _open_run(request)
     host = request.open()
-    return Network(host.module, request.inputs_for(host), host)
+    return Network(host.module, request.inputs_for(host), host, classes=host.classes)
 
 
 def _open_run(request: HostRequest) -> Network:
@@ -71,12 +72,12 @@ def _open_run(request: HostRequest) -> Network:
         recorded = dataclasses.replace(recorded, shapes=request.shapes)
     host = recorded.open()
     data = read_report(run).get("data", {})
-    inputs = tuple(_images(run)[:1]) or recorded.inputs_for(host)
-    module = load_implant(host.module, run / "implant.safetensors", inputs=inputs)
     if "preparation" in data:
         host = dataclasses.replace(
             host, preparation=Preparation.from_dict(data["preparation"], where=str(run))
         )
+    inputs = tuple(_images(run, host.preparation)[:1]) or recorded.inputs_for(host)
+    module = load_implant(host.module, run / "implant.safetensors", inputs=inputs)
     return Network(module.eval(), inputs, host, run, tuple(data["classes"]) if "classes" in data else None)
 
 
@@ -117,8 +118,12 @@ def read_samples(network: Network, data: Path | None) -> tuple[Tensor, ...]:
         cohort = DataRequest(data, classes=network.classes).open(
             network.host.preparation, network.inputs[0].dim() - 2
         )
-        return tuple(cohort.read(case).image.unsqueeze(0) for case in cohort.cases[:_MOST_SAMPLES])
-    return () if network.run is None else tuple(_images(network.run))
+        from surgeon.scores import middle_patch
+
+        window = cohort.preparation.window
+        cases = cohort.cases[:_MOST_SAMPLES]
+        return tuple(middle_patch(cohort.read(case).image, window).unsqueeze(0) for case in cases)
+    return () if network.run is None else tuple(_images(network.run, network.host.preparation))
 
 
 def describe_network(network: Network) -> dict[str, Any]:
@@ -134,14 +139,18 @@ def describe_network(network: Network) -> dict[str, Any]:
     return known
 
 
-def _images(run: Path) -> list[Tensor]:
-    """Return the test images that a RUN kept, each (1, C, *spatial)."""
+def _images(run: Path, preparation: Preparation | None) -> list[Tensor]:
+    """Return the test images that a RUN kept, each (1, C, *spatial), or the window in their middle."""
     import numpy as np
     import torch
+
+    from surgeon.scores import middle_patch
+
+    window = None if preparation is None else preparation.window
 
     path = run / "samples.npz"
     if not path.is_file():
         return []
     with np.load(path, allow_pickle=False) as kept:
         names = sorted(name for name in kept.files if name.startswith("image_"))
-        return [torch.from_numpy(kept[name]).unsqueeze(0) for name in names]
+        return [middle_patch(torch.from_numpy(kept[name]), window).unsqueeze(0) for name in names]

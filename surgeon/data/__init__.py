@@ -7,21 +7,33 @@
 from __future__ import annotations
 
 from .batches import Batch, Batches
-from .cohort import Case, Cohort, Sample
+from .case import Case
+from .cohort import Cohort, Sample
+from .listed import declared_classes
 from .opening import open_data
-from .preparation import Preparation, Scale, read_preparation
+from .preparation import Preparation, Resampling, Scale, read_preparation
+from .regions import LabelRegions
+from .resampling import resample
 from .splits import Splits, split_subjects
+from .window import Placing, Weighting, Window
 
 __all__ = [
     "Batch",
     "Batches",
     "Case",
     "Cohort",
+    "LabelRegions",
+    "Placing",
     "Preparation",
+    "Resampling",
     "Sample",
     "Scale",
     "Splits",
+    "Weighting",
+    "Window",
+    "declared_classes",
     "open_data",
     "read_preparation",
+    "resample",
     "split_subjects",
 ]

@@ -40,8 +40,9 @@ class Batches:
 
     Args:
         cohort: cases with labels.
-        crop: spatial size of a training patch, padded with zeros where a sample is smaller; None takes
-            samples whole, cut to the smallest of their batch where they differ.
+        crop: spatial size of a training patch, padded with zeros where a sample is smaller; None takes the
+            window of the preparation; without one, samples are taken whole, cut to the smallest of their
+            batch where they differ.
         batch_size: samples in a batch.
         augment: flip, turn, and vary brightness and contrast.
         seed: of everything random.
@@ -63,6 +64,8 @@ class Batches:
         foreground: float = 1 / 3,
         steps: int | None = None,
     ) -> None:
+        if crop is None and cohort.preparation.window is not None:
+            crop = cohort.preparation.window.size
         _check(cohort, crop, batch_size)
         self.cohort = cohort
         self.crop = crop
@@ -109,7 +112,7 @@ def _check(cohort: Cohort, crop: tuple[int, ...] | None, batch_size: int) -> Non
     if not cohort.cases:
         raise DataError("no case to train on", where=str(cohort.path))
     for case in cohort.cases:
-        if case.label is None:
+        if not case.has_label:
             raise DataError(
                 f"case {case.id!r} has no label", where=str(cohort.path), fix="train on labelled cases"
             )

@@ -13,30 +13,12 @@ from torch import Tensor
 
 from surgeon.errors import DataError
 
-from .decoding import decode_case, decode_volume_once
+from .case import Case
+from .decoding import Decoded, decode_case, decode_volume_once, take_slice
+from .items import Items
 from .preparation import Preparation
 from .preparing import Region, prepare_geometry
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One image that a network sees whole, or one slice of a volume.
-
-    Attributes:
-        id: unique in its cohort.
-        subject: who or what it was taken of; a subject is never in two splits.
-        images: files of the channels, in order.
-        label: file of the label, or None.
-        volume: id of the volume this is a slice of; the case's own id when it is whole.
-        slice: the axis and the index along it; None when it is whole.
-    """
-
-    id: str
-    subject: str
-    images: tuple[Path, ...]
-    label: Path | None
-    volume: str
-    slice: tuple[int, int] | None = None
+from .regions import LabelRegions
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +33,7 @@ class Sample:
         spacing: size of a pixel or voxel in mm, after resizing.
         region: `((start, stop), ...)` for each spatial axis: what is image and not padding.
         between: distance between the slices in mm, for a slice.
+        source: the grid of the files, where voxels were resampled or cut away; None where they were not.
     """
 
     image: Tensor
@@ -60,6 +43,24 @@ class Sample:
     spacing: tuple[float, ...]
     region: Region
     between: float | None = None
+    source: Source | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The grid of a case's files, on which a prediction is scored.
+
+    Attributes:
+        label: int64 `(*spatial)`, whole, or None.
+        size: of the grid.
+        box: the part of it that was prepared; with a side of 0 for a slice that was cut away.
+        spacing: size of a pixel or voxel in mm.
+    """
+
+    label: Tensor | None
+    size: tuple[int, ...]
+    box: Region
+    spacing: tuple[float, ...]
 
 
 class SampleMemory:
@@ -76,17 +77,26 @@ class SampleMemory:
     def get(self, case_id: str) -> Sample | None:
         """Return a kept sample."""
         sample = self._kept.get(case_id)
-        if sample is None or sample.label is None:
-            return sample
-        return dataclasses.replace(sample, label=sample.label.long())
+        return None if sample is None else _with_labels(sample, torch.int64)
 
     def keep(self, sample: Sample) -> None:
-        """Keep a sample if there is room; its label takes one byte a voxel."""
-        label = None if sample.label is None else sample.label.to(torch.uint8)
-        size = sum(x.numel() * x.element_size() for x in (sample.image, label) if x is not None)
+        """Keep a sample if there is room; its labels take one byte a voxel."""
+        small = _with_labels(sample, torch.uint8)
+        truth = None if small.source is None else small.source.label
+        tensors = [x for x in (small.image, small.label, truth) if x is not None]
+        size = sum(x.numel() * x.element_size() for x in tensors)
         if size <= self._room:
             self._room -= size
-            self._kept[sample.case_id] = dataclasses.replace(sample, label=label)
+            self._kept[sample.case_id] = small
+
+
+def _with_labels(sample: Sample, dtype: torch.dtype) -> Sample:
+    """Return a sample whose labels are of a type."""
+    source = sample.source
+    if source is not None and source.label is not None:
+        source = dataclasses.replace(source, label=source.label.to(dtype))
+    label = None if sample.label is None else sample.label.to(dtype)
+    return dataclasses.replace(sample, label=label, source=source)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +111,9 @@ class Cohort:
         spatial_dims: number of spatial axes of a sample.
         channels: number of channels of a sample.
         preparation: how images become inputs.
+        regions: the label values of each foreground class, where classes overlap.
+        items: what cases without files are read from.
+        splits: for each of train, validation and test its subjects, where the data declare them.
         memory: samples that were read before; None reads from disk each time.
     """
 
@@ -111,6 +124,9 @@ class Cohort:
     spatial_dims: int
     channels: int
     preparation: Preparation
+    regions: LabelRegions | None = None
+    items: Items | None = field(default=None, compare=False, repr=False)
+    splits: dict[str, tuple[str, ...]] | None = None
     memory: SampleMemory | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -150,19 +166,27 @@ class Cohort:
             self.memory.keep(sample)
         return sample
 
-    def _read(self, case: Case) -> Sample:
+    def _decode(self, case: Case) -> Decoded:
+        if case.item is not None:
+            assert self.items is not None
+            return self.items.decode(case.item, self.preparation, self.classes, self.regions)
         decode = decode_case if case.slice is None else decode_volume_once
-        image, label, spacing = decode(case.images, case.label, self.preparation, self.classes)
+        return decode(case.images, case.label, self.preparation, self.classes, self.regions)
+
+    def _read(self, case: Case) -> Sample:
+        decoded = self._decode(case)
         between = None
         if case.slice is not None:
-            axis, index = case.slice
-            # A copy: a view would keep the whole volume in memory.
-            image = image.select(axis + 1, index).clone()
-            label = None if label is None else label.select(axis, index).clone()
-            between = spacing[axis]
-            spacing = spacing[:axis] + spacing[axis + 1 :]
-        image, label, spacing, region = prepare_geometry(image, label, self.preparation, spacing)
-        return Sample(image.contiguous(), label, case.id, case.subject, spacing, region, between)
+            between = decoded.spacing[case.slice[0]]
+            decoded = take_slice(decoded, *case.slice)
+        source = None
+        if self.preparation.moves_voxels:
+            source = Source(decoded.truth, decoded.size, decoded.box, decoded.spacing)
+        how = self.preparation if case.slice is None else self.preparation.across(case.slice[0])
+        image, label, spacing, region = prepare_geometry(
+            decoded.image, decoded.label, how, decoded.spacing, decoded.limits
+        )
+        return Sample(image.contiguous(), label, case.id, case.subject, spacing, region, between, source)
 
     def check(self) -> None:
         """Read every case once, so that a file that cannot be used is found before any training.
@@ -175,7 +199,7 @@ class Cohort:
             if channels != self.channels:
                 raise DataError(
                     f"case {case.id!r} has {channels} channels, {self.cases[0].id!r} has {self.channels}",
-                    where=", ".join(map(str, case.images)),
+                    where=case.place,
                     fix="set channels in the preparation to 1 (grey) or 3 (colour), or mend the case",
                 )
 
@@ -190,4 +214,5 @@ class Cohort:
             "spatial_dims": self.spatial_dims,
             "channels": self.channels,
             "preparation": self.preparation.to_dict(),
+            **({} if self.regions is None else {"regions": self.regions.to_dict()}),
         }

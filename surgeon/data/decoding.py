@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,78 @@ from torch import Tensor
 from surgeon.errors import DataError
 
 from .preparation import Preparation
-from .preparing import prepare_intensities
+from .preparing import Region, box_of_nonzero, prepare_intensities
 from .reading import Raw, read_image, read_label
+from .regions import LabelRegions
+from .resampling import Limits, coarse_axis
 
-Decoded = tuple[Tensor, Tensor | None, tuple[float, ...]]
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A case on the grid of its files.
+
+    Attributes:
+        image: float32 `(C, *spatial)`, intensities prepared, cut to the box.
+        label: int64 `(*spatial)`, cut to the box, or None.
+        truth: the label as it is in its file, or None.
+        spacing: size of a pixel or voxel in mm.
+        box: the part of the files' grid that image and label are.
+        size: of the files' grid.
+        limits: lowest and highest value of the whole image, of each channel, for a slice.
+    """
+
+    image: Tensor
+    label: Tensor | None
+    truth: Tensor | None
+    spacing: tuple[float, ...]
+    box: Region
+    size: tuple[int, ...]
+    limits: Limits | None = None
+
+
+def take_slice(volume: Decoded, axis: int, index: int) -> Decoded:
+    """Return one slice of a volume, by its index on the files' grid.
+
+    A slice outside the box is all zeros, and its own box is empty.
+    """
+    start, stop = volume.box[axis]
+    is_inside = start <= index < stop
+    place = index - start if is_inside else 0
+
+    def cut(tensor: Tensor | None, at: int, where: int) -> Tensor | None:
+        # A copy: a view would keep the whole volume in memory.
+        return None if tensor is None else tensor.select(at, where).clone()
+
+    image, label = cut(volume.image, axis + 1, place), cut(volume.label, axis, place)
+    assert image is not None
+    box = volume.box[:axis] + volume.box[axis + 1 :]
+    if not is_inside:
+        image, label = image * 0, None if label is None else label * 0
+        box = ((0, 0),) * len(box)
+    return Decoded(
+        image,
+        label,
+        cut(volume.truth, axis, index),
+        volume.spacing[:axis] + volume.spacing[axis + 1 :],
+        box,
+        volume.size[:axis] + volume.size[axis + 1 :],
+        _limits(volume, axis),
+    )
+
+
+def _limits(volume: Decoded, axis: int) -> Limits | None:
+    """Return the range of each channel; None where slices across the axis are resized one by one."""
+    if coarse_axis(volume.spacing, volume.spacing) == axis:
+        return None
+    return tuple((float(channel.min()), float(channel.max())) for channel in volume.image)
 
 
 def decode_case(
-    images: tuple[Path, ...], label: Path | None, preparation: Preparation, classes: tuple[str, ...]
+    images: tuple[Path, ...],
+    label: Path | None,
+    preparation: Preparation,
+    classes: tuple[str, ...],
+    regions: LabelRegions | None = None,
 ) -> Decoded:
     """Decode image and label, on the grid they have in their files.
 
@@ -30,9 +95,7 @@ def decode_case(
         label: file of the label, or None.
         preparation: how intensities are scaled.
         classes: names of the classes, background first.
-
-    Returns:
-        image float32 `(C, *spatial)`, label int64 `(*spatial)` or None, and the spacing in mm.
+        regions: the label values of each class, where classes overlap.
 
     Raises:
         DataError: a file cannot be decoded, sizes differ, or the label holds a value that is no class.
@@ -47,20 +110,24 @@ def decode_case(
             )
         _check_place(raw, raws[0], f"{images[0]} and {path}")
     array = raws[0].array if len(raws) == 1 else np.concatenate([raw.array for raw in raws])
-    image = prepare_intensities(array, preparation, str(images[0]))
+    shape = tuple(array.shape[1:])
+    box = box_of_nonzero(array) if preparation.crop_nonzero else tuple((0, side) for side in shape)
+    within = tuple(slice(start, stop) for start, stop in box)
+    image = prepare_intensities(array[(slice(None), *within)], preparation, str(images[0]))
     if label is None:
-        return image, None, raws[0].spacing
+        return Decoded(image, None, None, raws[0].spacing, box, shape)
     truth = read_label(label, preparation.axes, preparation.orientation)
     values = truth.array
-    if values.shape != array.shape[1:]:
+    if values.shape != shape:
         raise DataError(
-            f"image and label differ in size: {_size(array.shape[1:])} against {_size(values.shape)}",
+            f"image and label differ in size: {_size(shape)} against {_size(values.shape)}",
             where=f"{images[0]} and {label}",
             fix="write the label on the image's grid",
         )
     _check_place(truth, raws[0], f"{images[0]} and {label}")
-    found = to_classes(values, classes, preparation.binarise, str(label))
-    return image, torch.from_numpy(found), raws[0].spacing
+    values = checked_values(values, classes, preparation, regions, str(label))
+    whole = torch.from_numpy(values)
+    return Decoded(image, whole[within], whole, raws[0].spacing, box, shape)
 
 
 def _check_place(one: Raw, other: Raw, where: str) -> None:
@@ -76,7 +143,11 @@ def _check_place(one: Raw, other: Raw, where: str) -> None:
 
 
 def decode_volume_once(
-    images: tuple[Path, ...], label: Path | None, preparation: Preparation, classes: tuple[str, ...]
+    images: tuple[Path, ...],
+    label: Path | None,
+    preparation: Preparation,
+    classes: tuple[str, ...],
+    regions: LabelRegions | None = None,
 ) -> Decoded:
     """Decode a volume whose slices are read one after the other: the last two volumes are remembered.
 
@@ -85,7 +156,7 @@ def decode_volume_once(
     """
     files = images if label is None else (*images, label)
     changed = tuple(file.stat().st_mtime_ns if file.exists() else 0 for file in files)
-    return _decode_once(images, label, preparation, classes, changed)
+    return _decode_once(images, label, preparation, classes, regions, changed)
 
 
 @functools.lru_cache(maxsize=2)
@@ -94,9 +165,34 @@ def _decode_once(
     label: Path | None,
     preparation: Preparation,
     classes: tuple[str, ...],
+    regions: LabelRegions | None,
     _changed: tuple[int, ...],
 ) -> Decoded:
-    return decode_case(images, label, preparation, classes)
+    return decode_case(images, label, preparation, classes, regions)
+
+
+def checked_values(
+    values: NDArray[np.int64],
+    classes: tuple[str, ...],
+    preparation: Preparation,
+    regions: LabelRegions | None,
+    where: str,
+) -> NDArray[np.int64]:
+    """Turn the values of a label into class numbers, or check that each is in a region.
+
+    Raises:
+        DataError: a value is no class and in no region.
+    """
+    if regions is None or preparation.binarise:
+        return to_classes(values, classes, preparation.binarise, where)
+    unknown = sorted({int(value) for value in np.unique(values)} - regions.known)
+    if unknown:
+        raise DataError(
+            f"the label holds values of no region: {_listed(unknown)}",
+            where=where,
+            fix=f"dataset.json names {', '.join(map(str, sorted(regions.known)))}",
+        )
+    return values
 
 
 def to_classes(

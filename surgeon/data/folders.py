@@ -5,35 +5,18 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from surgeon.errors import DataError
 
-from .cohort import Case
+from .case import Case
+from .found import Found
 from .preparation import Preparation, Scale
 from .reading import VOLUMES, stem_of, suffix_of
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img")
 LABEL_FOLDERS = ("masks", "mask", "labels", "label", "annotations", "segmentations")
 _LABEL_ENDINGS = ("", "_mask", "_masks", "_label", "_labels", "_seg", "_segmentation")
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What a folder holds, before options are applied.
-
-    Attributes:
-        format: for people.
-        cases: whole cases, subjects guessed.
-        classes: names where the folder declares them, else None.
-        preparation: the default for this format.
-    """
-
-    format: str
-    cases: tuple[Case, ...]
-    classes: tuple[str, ...] | None
-    preparation: Preparation
 
 
 def find_pairs(root: Path) -> Found | None:

@@ -1,7 +1,8 @@
-"""Folders with a `dataset.json`: nnU-Net raw and Medical Segmentation Decathlon."""
+"""Cases listed in JSON: nnU-Net raw, Medical Segmentation Decathlon, a MONAI datalist."""
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import re
@@ -10,10 +11,14 @@ from typing import Any
 
 from surgeon.errors import DataError
 
-from .cohort import Case
-from .folders import Found, files_below
+from .case import Case
+from .folders import files_below
+from .found import Found
+from .functions import SPLITS
+from .items import SUBJECT_KEYS
 from .preparation import Preparation, Scale
 from .reading import VOLUMES, stem_of, suffix_of
+from .regions import LabelRegions, has_regions, read_regions
 
 # ACDC has two phases of a patient, as patient001_frame01: they belong into one split.
 _PHASE = re.compile(r"(patient\d+)_frame\d+$")
@@ -28,13 +33,17 @@ def read_dataset_json(root: Path) -> dict[str, Any] | None:
     file = root / "dataset.json"
     if not file.is_file():
         return None
-    try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"dataset.json is not JSON: {error}", where=str(file)) from error
+    content = _read_json(file)
     if not isinstance(content, dict):
         raise DataError("dataset.json is not an object", where=str(file))
     return content
+
+
+def _read_json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{file.name} is not JSON: {error}", where=str(file)) from error
 
 
 def class_names(labels: Any, where: str) -> tuple[str, ...]:
@@ -45,7 +54,7 @@ def class_names(labels: Any, where: str) -> tuple[str, ...]:
         where: named in an error.
 
     Raises:
-        DataError: the values are regions or have gaps, or 0 is missing.
+        DataError: the values have gaps, or 0 is missing.
     """
     if not isinstance(labels, dict) or not labels:
         raise DataError(
@@ -57,14 +66,26 @@ def class_names(labels: Any, where: str) -> tuple[str, ...]:
         for name, value in labels.items():
             if not isinstance(value, int) or isinstance(value, bool) or name == "ignore":
                 raise DataError(
-                    f"label {name!r} is a region or an ignore label, which are not supported yet",
+                    f"label {name!r} is an ignore label or of a value that is none",
                     where=where,
-                    fix="write label files with one class at each voxel",
+                    fix="write label files with one class at each voxel, without an ignore label",
                 )
         pairs = {value: name for name, value in labels.items()}
     if sorted(pairs) != list(range(len(pairs))) or len(pairs) != len(labels):
         raise DataError(f"the label values {sorted(pairs)} are not 0, 1, 2, ...", where=where)
     return tuple(pairs[value] for value in range(len(pairs)))
+
+
+def declared_classes(content: dict[str, Any], where: str) -> tuple[tuple[str, ...], LabelRegions | None]:
+    """Return the class names of a `dataset.json`, and the label values of each where classes overlap.
+
+    Raises:
+        DataError: they cannot be used.
+    """
+    labels = content.get("labels")
+    if has_regions(labels):
+        return read_regions(labels or {}, content.get("regions_class_order"), where)
+    return class_names(labels, where), None
 
 
 def find_nnunet_raw(root: Path, content: dict[str, Any]) -> Found:
@@ -107,7 +128,8 @@ def find_nnunet_raw(root: Path, content: dict[str, Any]) -> Found:
         _case(name, tuple(files[i] for i in sorted(files)), labels[name])
         for name, files in sorted(channels.items())
     )
-    return Found("nnU-Net raw", cases, class_names(content.get("labels"), where), _default(cases, "zyx"))
+    names, regions = declared_classes(content, where)
+    return Found("nnU-Net raw", cases, names, _default(cases, "zyx"), regions)
 
 
 def find_decathlon(root: Path, content: dict[str, Any]) -> Found:
@@ -117,12 +139,59 @@ def find_decathlon(root: Path, content: dict[str, Any]) -> Found:
         DataError: the list has no labels, or an entry is not a pair of files inside the folder.
     """
     where = str(root / "dataset.json")
+    ordered = _cases_of(content["training"], root, where)
+    names, regions = declared_classes(content, where)
+    return Found("Decathlon", ordered, names, _default(ordered, "xyz"), regions)
+
+
+def find_datalist(file: Path) -> Found:
+    """List a MONAI datalist: a JSON file of `{"training": [{"image": ..., "label": ...}], ...}`.
+
+    An image may be a list of files, one for each channel. Sections called training, validation and testing
+    are the three splits where all of them have labels; else their labelled entries are one set. An entry may
+    have a `subject`; class names are read from `labels`, if there are any.
+
+    Raises:
+        DataError: it is no such list, or an entry is not a pair of files that exist.
+    """
+    where = str(file)
+    content = _read_json(file)
+    sections = {"training": content} if isinstance(content, list) else content
+    if not isinstance(sections, dict):
+        raise DataError("the datalist is no object and no list", where=where)
+    known: dict[str, list[Any]] = {
+        split: next((sections[key] for key in keys if isinstance(sections.get(key), list)), [])
+        for split, keys in SPLITS.items()
+    }
+    labelled = {
+        split: [entry for entry in entries if split == "train" or _has_label(entry)]
+        for split, entries in known.items()
+    }
+    ordered = _cases_of([entry for entries in labelled.values() for entry in entries], file.parent, where)
+    names, regions = declared_classes(sections, where) if "labels" in sections else (None, None)
+    splits = None
+    if all(labelled.values()):
+        splits = {
+            split: tuple(case.id for case in _cases_of(entries, file.parent, where))
+            for split, entries in labelled.items()
+        }
+    return Found("MONAI datalist", ordered, names, _default(ordered, "xyz"), regions, splits=splits)
+
+
+def _has_label(entry: Any) -> bool:
+    return isinstance(entry, dict) and bool(entry.get("label"))
+
+
+def _cases_of(entries: list[Any], root: Path, where: str) -> tuple[Case, ...]:
+    """List the cases of entries with an image and a label each, sorted by id."""
     cases: list[Case] = []
-    for entry in content["training"]:
+    for entry in entries:
         images, label = _files_of(entry, root, where)
-        cases.append(_case(stem_of(images[0]), images, label))
+        case = _case(stem_of(images[0]), images, label)
+        subject = next((str(entry[key]) for key in SUBJECT_KEYS if entry.get(key)), case.subject)
+        cases.append(dataclasses.replace(case, subject=subject))
     if not cases:
-        raise DataError("dataset.json lists no case to train on", where=where)
+        raise DataError(f"{Path(where).name} lists no case to train on", where=where)
     ordered = tuple(sorted(cases, key=lambda case: case.id))
     for one, other in itertools.pairwise(ordered):
         if one.id == other.id:
@@ -131,7 +200,7 @@ def find_decathlon(root: Path, content: dict[str, Any]) -> Found:
                 where=where,
                 fix="keep one of the entries, or give the files different names",
             )
-    return Found("Decathlon", ordered, class_names(content.get("labels"), where), _default(ordered, "xyz"))
+    return ordered
 
 
 def _files_of(entry: Any, root: Path, where: str) -> tuple[tuple[Path, ...], Path]:
@@ -141,14 +210,14 @@ def _files_of(entry: Any, root: Path, where: str) -> tuple[tuple[Path, ...], Pat
     label = named.get("label")
     if not images or not all(isinstance(name, str) and name for name in (*images, label)):
         raise DataError(
-            "the data folder has no labels: an entry of training has no pair of image and label",
+            "the data have no labels: an entry of training has no pair of image and label",
             where=f"{where}: {str(entry)[:120]}",
             fix='write {"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}',
         )
     files = [root / str(name) for name in (*images, label)]
     for file in files:
         if not file.is_file():
-            raise DataError("a file that dataset.json lists is missing", where=str(file))
+            raise DataError(f"a file that {Path(where).name} lists is missing", where=str(file))
     return tuple(files[:-1]), files[-1]
 
 

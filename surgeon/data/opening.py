@@ -8,9 +8,18 @@ from pathlib import Path
 
 from surgeon.errors import DataError
 
-from .cohort import Case, Cohort, SampleMemory
-from .folders import Found, find_pairs
-from .listed import class_names, find_decathlon, find_nnunet_raw, read_dataset_json
+from .case import Case
+from .cohort import Cohort, SampleMemory
+from .folders import find_pairs
+from .found import Found
+from .functions import find_items
+from .listed import (
+    declared_classes,
+    find_datalist,
+    find_decathlon,
+    find_nnunet_raw,
+    read_dataset_json,
+)
 from .preparation import FILE_NAME, Preparation, read_preparation
 from .reading import read_image, shape_of
 from .subjects import group_cases
@@ -31,16 +40,18 @@ def open_data(
     check: bool = True,
     memory: int = 2**30,
 ) -> Cohort:
-    """Open a data folder.
+    """Open labelled data.
 
     Args:
         path: an nnU-Net raw folder, a Medical Segmentation Decathlon folder, or a folder of images and
-            masks; nothing is ever written into it.
+            masks; the JSON file of a MONAI datalist; or `module:function` or `file.py:function` that
+            returns datasets. Nothing is ever written into a folder.
         format: `nnunet`, `decathlon` or `folder`; None tells by what is in the folder.
         preparation: how images become inputs, as a value or a TOML file; None takes the folder's
             `preparation.toml`, else what suits the format.
         binarise: every label above 0 is the foreground (instance masks).
-        subjects: a regular expression or a CSV file that groups cases into subjects.
+        subjects: a regular expression or a CSV file that groups cases into subjects; the file may say
+            the split or the stratum of each case too.
         classes: names of the classes, background first; None takes those of `dataset.json`, else
             background and foreground.
         spatial_dims: of the network: 2 turns volumes into slices; None takes the data as they are.
@@ -53,19 +64,27 @@ def open_data(
             cannot be decoded, image and label differ in size, or the data do not suit `spatial_dims`.
     """
     root = Path(path)
-    if not root.is_dir():
-        raise DataError("no such data folder", where=str(root), fix="give an existing folder with --data")
     found = _find(root, format)
     how = _choose_preparation(root, preparation, found.preparation)
     if binarise:
         how = dataclasses.replace(how, binarise=True)
-    cases = found.cases if subjects is None else group_cases(found.cases, subjects)
+    if subjects is not None:
+        found = group_cases(found, subjects)
     names = classes or (("background", "foreground") if how.binarise else found.classes)
-    names = names or ("background", "foreground")
+    names = tuple(names or ("background", "foreground"))
     _check_classes(names, how, root)
-    cases, dims = _cut_slices(cases, how, spatial_dims, slice_axis)
+    regions = None if how.binarise else found.regions
+    if regions is not None and len(names) != len(regions.values) + 1:
+        raise DataError(
+            f"{len(names)} classes are named, the data have {len(regions.values)} regions and a background",
+            where=str(root),
+            fix="leave classes out: dataset.json names them",
+        )
+    cases, dims = _cut_slices(found, how, spatial_dims, slice_axis)
     kept = SampleMemory(memory) if len(names) <= 256 else None
-    cohort = Cohort(root, found.format, cases, tuple(names), dims, 1, how, kept)
+    cohort = Cohort(
+        root, found.format, cases, names, dims, 1, how, regions, found.items, _split_subjects(found), kept
+    )
     cohort = dataclasses.replace(cohort, channels=cohort.read(cases[0]).image.shape[0])
     if check:
         cohort.check()
@@ -73,6 +92,28 @@ def open_data(
 
 
 def _find(root: Path, format: str | None) -> Found:  # noqa: A002
+    if root.is_dir():
+        return _find_folder(root, format)
+    if root.suffix == ".json" and root.is_file():
+        return find_datalist(root)
+    if ":" in root.name:
+        return find_items(str(root))
+    raise DataError(
+        "no such data folder",
+        where=str(root),
+        fix="give an existing folder, a datalist.json, or module:function with --data",
+    )
+
+
+def _split_subjects(found: Found) -> dict[str, tuple[str, ...]] | None:
+    """Return the subjects of the declared splits."""
+    if found.splits is None:
+        return None
+    subject = {case.id: case.subject for case in found.cases}
+    return {split: tuple(sorted({subject[i] for i in ids})) for split, ids in found.splits.items()}
+
+
+def _find_folder(root: Path, format: str | None) -> Found:  # noqa: A002
     if format is not None and format not in FORMATS:
         raise DataError(f"unknown format {format!r}", where="format", fix=f"one of {', '.join(FORMATS)}")
     content = read_dataset_json(root)
@@ -94,8 +135,8 @@ def _find(root: Path, format: str | None) -> Found:  # noqa: A002
             fix="give an nnU-Net raw folder, a Decathlon folder, or a folder with images/ and masks/",
         )
     if content is not None and "labels" in content:
-        names = class_names(content["labels"], str(root / "dataset.json"))
-        return dataclasses.replace(found, classes=names)
+        names, regions = declared_classes(content, str(root / "dataset.json"))
+        return dataclasses.replace(found, classes=names, regions=regions)
     return found
 
 
@@ -135,15 +176,16 @@ def _check_classes(names: tuple[str, ...], how: Preparation, root: Path) -> None
 
 
 def _cut_slices(
-    cases: tuple[Case, ...], how: Preparation, wanted: int | None, axis: int | None
+    found: Found, how: Preparation, wanted: int | None, axis: int | None
 ) -> tuple[tuple[Case, ...], int]:
-    natural = read_image(cases[0].images[0], how.axes, how.orientation).array.ndim - 1
+    cases = found.cases
+    natural = len(_shape_of(cases[0], found, how))
     if wanted in (None, natural):
         return cases, natural
     if wanted != 2 or natural != 3:
         raise DataError(
             f"the network takes images of {wanted} axes, the data have {natural}",
-            where=str(cases[0].images[0]),
+            where=cases[0].place,
             fix="use volumes with a 3-D network, images or volumes with a 2-D network",
         )
     if axis is None:
@@ -151,13 +193,19 @@ def _cut_slices(
         axis = 2 if how.axes == "xyz" else 0
     if axis not in (0, 1, 2):
         raise DataError(f"slice axis {axis} is not 0, 1 or 2", where="slice_axis")
-    return tuple(part for case in cases for part in _slices_of(case, axis, how)), 2
+    return tuple(part for case in cases for part in _slices_of(case, axis, _shape_of(case, found, how))), 2
 
 
-def _slices_of(case: Case, axis: int, how: Preparation) -> Iterator[Case]:
+def _shape_of(case: Case, found: Found, how: Preparation) -> tuple[int, ...]:
+    if case.item is not None:
+        assert found.items is not None
+        return found.items.shape(case.item)
     file = case.images[0]
-    count = shape_of(file, how.axes)[axis] if how.orientation is None else None
-    if count is None:
-        count = read_image(file, how.axes, how.orientation).array.shape[axis + 1]
-    for index in range(count):
+    if how.orientation is None:
+        return shape_of(file, how.axes)
+    return tuple(read_image(file, how.axes, how.orientation).array.shape[1:])
+
+
+def _slices_of(case: Case, axis: int, shape: tuple[int, ...]) -> Iterator[Case]:
+    for index in range(shape[axis]):
         yield dataclasses.replace(case, id=f"{case.id}#{index:04d}", slice=(axis, index))

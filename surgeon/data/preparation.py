@@ -13,7 +13,18 @@ from typing import Any
 
 from surgeon.errors import DataError
 
+from .window import Window
+
 FILE_NAME = "preparation.toml"
+_ALWAYS = ("scale", "multiple", "axes", "binarise")
+
+
+class Resampling(StrEnum):
+    """How voxels are brought to another spacing."""
+
+    LINEAR = "linear"
+    # Order 3, as nnU-Net: slice by slice where voxels are three times longer along one axis than another.
+    CUBIC = "cubic"
 
 
 class Scale(StrEnum):
@@ -29,7 +40,7 @@ class Scale(StrEnum):
 class Preparation:
     """How a raw image becomes a network input; the same for training, scoring and serving.
 
-    The steps run in this order: channels, clip, scale, mean and deviation, resize, pad.
+    The steps run in this order: channels, crop, clip, scale, mean and deviation, resize, pad.
 
     Attributes:
         scale: how intensities are scaled.
@@ -39,10 +50,15 @@ class Preparation:
         std: divides after `mean` is subtracted.
         resize_fit: spatial size to fit into, keeping the aspect, centred and padded with zeros.
         multiple: sides are padded with zeros at their end to a multiple of this.
-        axes: order of a volume's axes, `xyz` (as nibabel and MONAI have it) or `zyx` (SimpleITK, nnU-Net).
+        axes: order of a volume's axes, `xyz` (as nibabel and MONAI have it), `zyx` (SimpleITK, nnU-Net) or
+            any other.
         spacing: voxel size in mm, in the order of `axes`, that volumes are resampled to; None keeps each.
+        resampling: how they are resampled.
         orientation: axis codes such as `RAS` that volumes are turned to; None keeps each.
         binarise: every label above 0 is foreground (instance masks).
+        crop_nonzero: cut volumes to the box around what is not zero in some channel.
+        mask_nonzero: `zscore` is of what is not zero alone (holes filled), and the rest stays at zero.
+        window: the window that a network sees images through; None shows them whole.
 
     Raises:
         DataError: a value is out of its range.
@@ -59,6 +75,10 @@ class Preparation:
     spacing: tuple[float, ...] | None = None
     orientation: str | None = None
     binarise: bool = False
+    resampling: Resampling = Resampling.LINEAR
+    crop_nonzero: bool = False
+    mask_nonzero: bool = False
+    window: Window | None = None
 
     def __post_init__(self) -> None:
         for name in ("clip", "mean", "std", "resize_fit", "spacing"):
@@ -71,15 +91,27 @@ class Preparation:
                 where="preparation: scale",
                 fix=f"one of {', '.join(Scale)}",
             )
-        object.__setattr__(self, "scale", Scale(self.scale))
         _check_range(self)
+        object.__setattr__(self, "scale", Scale(self.scale))
+        object.__setattr__(self, "resampling", Resampling(self.resampling))
+
+    @property
+    def moves_voxels(self) -> bool:
+        """Whether voxels are not those of the file, so that predictions must be brought back."""
+        return self.spacing is not None or self.crop_nonzero
+
+    def across(self, axis: int) -> Preparation:
+        """Return the preparation of slices across an axis: the spacing along it is left out."""
+        if self.spacing is None or len(self.spacing) != 3:
+            return self
+        return dataclasses.replace(self, spacing=self.spacing[:axis] + self.spacing[axis + 1 :])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON without what was left at None."""
+        """Return plain JSON: what is not at its default, and always scale, multiple, axes and binarise."""
         return {
             field.name: _plain(getattr(self, field.name))
             for field in dataclasses.fields(self)
-            if getattr(self, field.name) is not None
+            if field.name in _ALWAYS or getattr(self, field.name) != field.default
         }
 
     @classmethod
@@ -97,6 +129,9 @@ class Preparation:
                 where=where,
                 fix=f"one of {', '.join(known)}",
             )
+        window = values.get("window")
+        if window is not None:
+            values = {**values, "window": Window.from_dict(window, where)}
         try:
             return cls(**values)
         except TypeError as error:
@@ -112,8 +147,10 @@ class Preparation:
         binarise = false
         <BLANKLINE>
         """
-        # A JSON string, number, boolean or flat list is TOML as well.
-        return "".join(f"{key} = {json.dumps(value)}\n" for key, value in self.to_dict().items())
+        values = self.to_dict()
+        window = values.pop("window", None)
+        table = "" if window is None else f"\n[window]\n{_lines(window)}"
+        return _lines(values) + table
 
 
 def read_preparation(path: str | Path) -> Preparation:
@@ -132,17 +169,28 @@ def read_preparation(path: str | Path) -> Preparation:
     return Preparation.from_dict(values, where=str(file))
 
 
+def _lines(values: dict[str, Any]) -> str:
+    # A JSON string, number, boolean or flat list is TOML as well.
+    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return list(value)
-    return str(value) if isinstance(value, Scale) else value
+    if isinstance(value, Window):
+        return value.to_dict()
+    return str(value) if isinstance(value, StrEnum) else value
 
 
 def _check_range(preparation: Preparation) -> None:
     rules: tuple[tuple[str, bool, str], ...] = (
         ("multiple", _is_count(preparation.multiple), "a whole number of at least 1"),
         ("channels", preparation.channels is None or _is_count(preparation.channels), "at least 1"),
-        ("axes", preparation.axes in ("xyz", "zyx"), "xyz or zyx"),
+        ("axes", _is_order(preparation.axes), "xyz, zyx or another order of these"),
+        ("resampling", preparation.resampling in tuple(Resampling), f"one of {', '.join(Resampling)}"),
+        ("binarise", isinstance(preparation.binarise, bool), "true or false"),
+        ("crop_nonzero", isinstance(preparation.crop_nonzero, bool), "true or false"),
+        ("mask_nonzero", isinstance(preparation.mask_nonzero, bool), "true or false"),
         ("resize_fit", all(_is_count(side) for side in preparation.resize_fit or ()), "sides of at least 1"),
         ("mean", _are_numbers(preparation.mean), "a list of numbers"),
         ("std", _are_numbers(preparation.std, above=0), "a list of numbers above 0"),
@@ -161,6 +209,10 @@ def _check_range(preparation: Preparation) -> None:
 
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_order(axes: Any) -> bool:
+    return isinstance(axes, str) and sorted(axes) == ["x", "y", "z"]
 
 
 def _is_rising(clip: tuple[float, ...]) -> bool:

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from surgeon.errors import DataError
 
-from .preparation import Preparation, Scale
+from .preparation import Preparation, Resampling, Scale
+from .resampling import Limits, resample
 
 Region = tuple[tuple[int, int], ...]
 
@@ -23,7 +24,7 @@ def prepare_intensities(array: NDArray[Any], preparation: Preparation, where: st
 
     Args:
         array: `(C, *spatial)`.
-        preparation: its `channels`, `clip`, `scale`, `mean` and `std` are used.
+        preparation: its `channels`, `clip`, `scale`, `mask_nonzero`, `mean` and `std` are used.
         where: named in an error.
 
     Returns:
@@ -34,9 +35,13 @@ def prepare_intensities(array: NDArray[Any], preparation: Preparation, where: st
     """
     array = _convert_channels(array, preparation.channels, where)
     x = torch.from_numpy(np.ascontiguousarray(array).astype(np.float32))
+    body = torch.from_numpy(_body(array)) if preparation.mask_nonzero else None
     if preparation.clip is not None:
         x = x.clamp(*preparation.clip)
-    x = _scaled(x, array.dtype, preparation.scale)
+    if body is not None and preparation.scale is Scale.ZSCORE:
+        x = _scaled_within(x, body)
+    else:
+        x = _scaled(x, array.dtype, preparation.scale)
     if preparation.mean is not None:
         x = x - _per_channel(preparation.mean, x, "mean", where)
     if preparation.std is not None:
@@ -44,8 +49,36 @@ def prepare_intensities(array: NDArray[Any], preparation: Preparation, where: st
     return x
 
 
+def box_of_nonzero(array: NDArray[Any]) -> Region:
+    """Return the box around what is not zero in some channel; the whole where all is zero.
+
+    Args:
+        array: `(C, *spatial)`.
+    """
+    inside = (array != 0).any(0)
+    if not inside.any():
+        return tuple((0, side) for side in inside.shape)
+    box = []
+    for axis in range(inside.ndim):
+        others = tuple(other for other in range(inside.ndim) if other != axis)
+        places = np.flatnonzero(inside.any(others))
+        box.append((int(places[0]), int(places[-1]) + 1))
+    return tuple(box)
+
+
+def _body(array: NDArray[Any]) -> NDArray[np.bool_]:
+    from scipy.ndimage import binary_fill_holes
+
+    filled: NDArray[np.bool_] = binary_fill_holes((array != 0).any(0))
+    return filled
+
+
 def prepare_geometry(
-    image: Tensor, label: Tensor | None, preparation: Preparation, spacing: tuple[float, ...]
+    image: Tensor,
+    label: Tensor | None,
+    preparation: Preparation,
+    spacing: tuple[float, ...],
+    limits: Limits | None = None,
 ) -> tuple[Tensor, Tensor | None, tuple[float, ...], Region]:
     """Resample, fit and pad an image and its label alike.
 
@@ -54,6 +87,7 @@ def prepare_geometry(
         label: `(*spatial)`, or None.
         preparation: its `spacing`, `resize_fit` and `multiple` are used.
         spacing: size of a pixel or voxel in mm.
+        limits: of the volume that a slice is of, which its splines must not leave; None for the image's own.
 
     Returns:
         image, label, the new spacing, and the region `((start, stop), ...)` that is image and not padding.
@@ -61,7 +95,7 @@ def prepare_geometry(
     size = tuple(image.shape[1:])
     target = _target_size(size, preparation, spacing)
     if target != size:
-        image, label = _resize(image, label, target)
+        image, label = _resize(image, label, target, spacing, preparation, limits=limits)
         spacing = tuple(mm * a / b for mm, a, b in zip(spacing, size, target, strict=True))
     before, whole = _placement(target, preparation)
     widths = [(b, w - b - t) for b, w, t in zip(before, whole, target, strict=True)]
@@ -115,6 +149,17 @@ def _scaled(x: Tensor, dtype: np.dtype[Any], scale: Scale) -> Tensor:
     return x
 
 
+def _scaled_within(x: Tensor, body: Tensor) -> Tensor:
+    """Bring each channel to zero mean and unit deviation inside a mask `(*spatial)`."""
+    if not body.any():
+        return x
+    inside = x[:, body].double()  # (C, voxels)
+    deviation = inside.std(1, keepdim=True, correction=0).clamp_min(1e-8)
+    scaled = x.clone()
+    scaled[:, body] = ((inside - inside.mean(1, keepdim=True)) / deviation).float()
+    return scaled
+
+
 def _per_channel(values: tuple[float, ...], x: Tensor, name: str, where: str) -> Tensor:
     if len(values) not in (1, x.shape[0]):
         raise DataError(
@@ -152,15 +197,26 @@ def _placement(size: tuple[int, ...], preparation: Preparation) -> tuple[tuple[i
     return before, tuple(math.ceil(f / step) * step for f in frame)
 
 
-def _resize(image: Tensor, label: Tensor | None, target: tuple[int, ...]) -> tuple[Tensor, Tensor | None]:
+def _resize(
+    image: Tensor,
+    label: Tensor | None,
+    target: tuple[int, ...],
+    spacing: tuple[float, ...],
+    preparation: Preparation,
+    *,
+    limits: Limits | None,
+) -> tuple[Tensor, Tensor | None]:
     flat = image.ndim == 3
-    resized = F.interpolate(
-        image[None],
-        size=target,
-        mode="bilinear" if flat else "trilinear",
-        align_corners=False,
-        antialias=flat,
-    )[0]
+    if preparation.resampling is Resampling.CUBIC:
+        resized = resample(image, target, spacing, preparation.spacing or spacing, 3, limits=limits)
+    else:
+        resized = F.interpolate(
+            image[None],
+            size=target,
+            mode="bilinear" if flat else "trilinear",
+            align_corners=False,
+            antialias=flat,
+        )[0]
     if label is None:
         return resized, None
     near = F.interpolate(label[None, None].double(), size=target, mode="nearest-exact")[0, 0]

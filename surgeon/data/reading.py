@@ -56,7 +56,7 @@ def read_image(path: Path, axes: str = "xyz", orientation: str | None = None) ->
 
     Args:
         path: the file.
-        axes: order of a volume's axes, `xyz` or `zyx`.
+        axes: order of a volume's axes, such as `xyz` or `zyx`.
         orientation: axis codes a volume is turned to.
 
     Returns:
@@ -72,11 +72,16 @@ def read_image(path: Path, axes: str = "xyz", orientation: str | None = None) ->
         array = _decoded(path, _picture_channels if suffix in PICTURES else _array_channels)
         raw = Raw(array, (1.0,) * (array.ndim - 1))
     if raw.array.dtype.kind == "f":
-        _check_finite(raw.array, path)
+        check_finite(raw.array, path)
     return raw
 
 
-def _check_finite(array: NDArray[Any], path: Path) -> None:
+def check_finite(array: NDArray[Any], path: Path | str) -> None:
+    """Refuse an image with numbers that are not finite, or that a 32-bit number cannot hold.
+
+    Raises:
+        DataError: it holds some.
+    """
     low, high = float(array.min()), float(array.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         raise DataError(
@@ -108,7 +113,7 @@ def read_label(path: Path, axes: str = "xyz", orientation: str | None = None) ->
     else:
         array = _decoded(path, _picture_values if suffix in PICTURES else _array_channels)
         raw = Raw(array, (1.0,) * (array.ndim - 1))
-    values = _whole_numbers(raw.array, path)
+    values = whole_numbers(raw.array, path)
     if (values != values[:1]).any():
         raise DataError(
             f"the label has {values.shape[0]} channels that differ",
@@ -118,7 +123,12 @@ def read_label(path: Path, axes: str = "xyz", orientation: str | None = None) ->
     return dataclasses.replace(raw, array=values[0])
 
 
-def _whole_numbers(array: NDArray[Any], path: Path) -> NDArray[np.int64]:
+def whole_numbers(array: NDArray[Any], path: Path | str) -> NDArray[np.int64]:
+    """Return the values of a label as whole numbers.
+
+    Raises:
+        DataError: they are none.
+    """
     # NaN, infinity and what an integer cannot hold fail the first comparison.
     if array.dtype.kind == "f" and not ((np.abs(array) < 2**53).all() and (array == np.round(array)).all()):
         raise DataError(
@@ -136,7 +146,9 @@ def shape_of(path: Path, axes: str = "xyz") -> tuple[int, ...]:
     if suffix_of(path) in VOLUMES:
         _checked_suffix(path)
         shape = tuple(int(side) for side in _guarded(path, _open_nifti).shape[:3])
-        return shape[::-1] if axes == "zyx" else shape
+        if len(shape) < 3:
+            raise DataError(f"a volume of {len(shape)} axes, and 3 or 4 are read", where=str(path))
+        return tuple(shape["xyz".index(axis)] for axis in axes)
     return tuple(read_image(path).array.shape[1:])
 
 
@@ -153,11 +165,16 @@ def _checked_suffix(path: Path) -> str:
 
 def _decoded(path: Path, decode: Callable[[Path], NDArray[Any]]) -> NDArray[Any]:
     array: NDArray[Any] = _guarded(path, decode)
-    _check_array(array, path)
+    check_array(array, path)
     return array
 
 
-def _check_array(array: NDArray[Any], path: Path) -> None:
+def check_array(array: NDArray[Any], path: Path | str) -> None:
+    """Refuse what is no image `(C, *spatial)`: values that are no numbers, or none at all.
+
+    Raises:
+        DataError: it is none.
+    """
     if array.dtype.kind not in "biuf":
         raise DataError(
             f"the file holds values of type {array.dtype}, which are no numbers of pixels",
@@ -243,7 +260,7 @@ def _open_nifti(path: Path) -> Any:
 
 def _read_volume(path: Path, axes: str, orientation: str | None) -> Raw:
     raw: Raw = _guarded(path, lambda file: _decode_volume(file, axes, orientation))
-    _check_array(raw.array, path)
+    check_array(raw.array, path)
     return raw
 
 
@@ -261,10 +278,13 @@ def _decode_volume(path: Path, axes: str, orientation: str | None) -> Raw:
     _check_voxel_size(spacing, image.affine, path)
     array = np.asanyarray(image.dataobj)
     array = array[None] if array.ndim == 3 else np.moveaxis(array, -1, 0)
-    directions = "".join(nibabel.aff2axcodes(image.affine))
-    if axes == "xyz":
-        return Raw(array, spacing, directions)
-    return Raw(array.transpose(0, 3, 2, 1), spacing[::-1], directions[::-1])
+    directions = nibabel.aff2axcodes(image.affine)
+    order = ["xyz".index(axis) for axis in axes]
+    return Raw(
+        array.transpose(0, *(axis + 1 for axis in order)),
+        tuple(spacing[axis] for axis in order),
+        "".join(str(directions[axis]) for axis in order),
+    )
 
 
 def _check_voxel_size(spacing: tuple[float, ...], affine: NDArray[Any], path: Path) -> None:

@@ -9,34 +9,60 @@ from pathlib import Path
 
 from surgeon.errors import DataError
 
-from .cohort import Case
+from .case import Case
+from .found import Found
+from .functions import SPLITS
 
 _CASE_COLUMNS = ("case", "id", "name", "image", "file")
 _SUBJECT_COLUMNS = ("subject", "patient", "group")
 
 
-def group_cases(cases: tuple[Case, ...], subjects: str | Path) -> tuple[Case, ...]:
-    """Give cases their subjects.
+def group_cases(found: Found, subjects: str | Path) -> Found:
+    """Give cases their subjects, and maybe their strata and splits.
 
     Args:
-        cases: to group.
+        found: cases to group.
         subjects: a regular expression found in the case id, whose first group (or whole match) is the
-            subject, or a CSV file with a column `case` and a column `subject`.
+            subject; or a CSV file with a column `case` and a column `subject`, and maybe a column `stratum`
+            (such as the hospital: splits hold equal shares of each) and a column `split` (train, validation
+            or test).
 
     Raises:
         DataError: the pattern is no regular expression or fits nowhere in a case id, or the table lacks a
             column or a case.
     """
     if isinstance(subjects, Path) or subjects.lower().endswith(".csv"):
-        table = _read_table(Path(subjects))
-        return tuple(dataclasses.replace(case, subject=_look_up(table, case, subjects)) for case in cases)
+        return _from_table(found, Path(subjects))
     try:
         pattern = re.compile(subjects)
     except re.error as error:
         raise DataError(
             f"the pattern for subjects is no regular expression: {error}", where=subjects
         ) from error
-    return tuple(dataclasses.replace(case, subject=_match(pattern, case)) for case in cases)
+    cases = tuple(dataclasses.replace(case, subject=_match(pattern, case)) for case in found.cases)
+    return dataclasses.replace(found, cases=cases)
+
+
+def _from_table(found: Found, file: Path) -> Found:
+    table = _read_table(file)
+    rows = {case.id: _look_up(table, case, file) for case in found.cases}
+    cases = tuple(
+        dataclasses.replace(case, subject=rows[case.id]["subject"], stratum=rows[case.id]["stratum"])
+        for case in found.cases
+    )
+    if not any(row["split"] for row in rows.values()):
+        return dataclasses.replace(found, cases=cases)
+    splits: dict[str, tuple[str, ...]] = dict.fromkeys(SPLITS, ())
+    for name, row in rows.items():
+        split = next((split for split, words in SPLITS.items() if row["split"].lower() in words), None)
+        if split is None:
+            raise DataError(
+                f"case {name!r} is in the split {row['split']!r}",
+                where=str(file),
+                fix="write train, validation or test",
+            )
+        splits[split] += (name,)
+    return dataclasses.replace(found, cases=cases, splits=splits)
 
 
 def _match(pattern: re.Pattern[str], case: Case) -> str:
@@ -50,7 +76,7 @@ def _match(pattern: re.Pattern[str], case: Case) -> str:
     return str(match[1] if pattern.groups else match[0])
 
 
-def _read_table(file: Path) -> dict[str, str]:
+def _read_table(file: Path) -> dict[str, dict[str, str]]:
     if not file.is_file():
         raise DataError("no such table of subjects", where=str(file))
     with file.open(newline="", encoding="utf-8-sig") as content:
@@ -62,11 +88,18 @@ def _read_table(file: Path) -> dict[str, str]:
         raise DataError(
             "the table of subjects lacks a column", where=str(file), fix="name two columns case and subject"
         )
-    return {row[case]: row[subject] for row in rows}
+    others = {name: columns.get(name, "") for name in ("stratum", "split")}
+    return {
+        row[case]: {
+            "subject": row[subject],
+            **{name: (row.get(column) or "").strip() for name, column in others.items()},
+        }
+        for row in rows
+    }
 
 
-def _look_up(table: dict[str, str], case: Case, file: str | Path) -> str:
-    for name in (case.id, case.images[0].name):
-        if table.get(name):
+def _look_up(table: dict[str, dict[str, str]], case: Case, file: Path) -> dict[str, str]:
+    for name in (case.id, *(image.name for image in case.images[:1])):
+        if table.get(name, {}).get("subject"):
             return table[name]
     raise DataError(f"the table of subjects has no case {case.id!r}", where=str(file), fix="add a row for it")

@@ -12,8 +12,7 @@ from typing import Any
 from torch import nn
 
 from surgeon.errors import HostError
-
-from .repository import import_file
+from surgeon.repository import import_file
 
 
 def build_host(spec: str, arguments: Mapping[str, Any] | None = None) -> nn.Module:

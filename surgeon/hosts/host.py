@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from surgeon.data import Preparation
+from surgeon.data import LabelRegions, Preparation
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,8 @@ class Host:
         example: inputs it is known to take, or None.
         preparation: how its images are prepared, where its form says so.
         report: what was found on the way: nesting, prefixes.
+        classes: names of what it was trained for, background first, where its form says so.
+        regions: the label values of each class, where classes overlap.
     """
 
     module: nn.Module
@@ -28,3 +30,5 @@ class Host:
     example: tuple[Tensor, ...] | None = None
     preparation: Preparation | None = None
     report: tuple[str, ...] = ()
+    classes: tuple[str, ...] | None = None
+    regions: LabelRegions | None = None

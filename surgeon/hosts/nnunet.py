@@ -15,13 +15,14 @@ import torch
 from torch import nn
 
 from surgeon.checkpoints import find_weights, load_weights, read_content
-from surgeon.data import Preparation, Scale
+from surgeon.data import Preparation, Resampling, Scale, Window, declared_classes
 from surgeon.errors import HostError
 
 from .host import Host
 from .libraries import read_json, require
 
 _BUILDERS = "dynamic_network_architectures"
+_RESAMPLING = "resample_data_or_seg_to_shape"
 
 
 def open_nnunet(folder: Path, arguments: Mapping[str, Any] | None = None, *, trust: bool = False) -> Host:
@@ -48,10 +49,13 @@ def open_nnunet(folder: Path, arguments: Mapping[str, Any] | None = None, *, tru
     settings = _configuration(plans, name, folder)
     network = _build(settings, dataset, folder)
     notes = load_weights(network, found[1], where=str(file))
-    preparation, remarks = _preparation(plans, settings, dataset)
+    preparation, remarks = _preparation(plans, settings, dataset, _mirror_axes(content))
     report = (f"nnU-Net configuration {name}, {file.parent.name}/{file.name}", *notes, *remarks)
     example = (_example(settings, _channels(dataset)),)
-    return Host(network.eval(), str(folder), type(network).__name__, example, preparation, report)
+    names, regions = declared_classes(dataset, str(folder / "dataset.json"))
+    return Host(
+        network.eval(), str(folder), type(network).__name__, example, preparation, report, names, regions
+    )
 
 
 def _choose_checkpoint(folder: Path, arguments: dict[str, Any]) -> Path:
@@ -149,38 +153,62 @@ def _example(settings: Mapping[str, Any], channels: int) -> torch.Tensor:
 
 
 def _preparation(
-    plans: Mapping[str, Any], settings: Mapping[str, Any], dataset: Mapping[str, Any]
+    plans: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    dataset: Mapping[str, Any],
+    mirror: tuple[int, ...] = (),
 ) -> tuple[Preparation | None, tuple[str, ...]]:
-    """Turn the plans' normalisation and spacing into a preparation, or say why that cannot be done."""
-    schemes = set(settings.get("normalization_schemes") or ())
-    if len(schemes) != 1 or list(plans.get("transpose_forward", [0, 1, 2])) != sorted(
-        plans.get("transpose_forward", [0, 1, 2])
-    ):
-        return None, ("preparation not taken over: channels or axes are treated differently",)
-    scheme = schemes.pop()
+    """Turn what nnU-Net does with an image into a preparation, or say why that cannot be done."""
+    schemes, masks = (
+        set(settings.get("normalization_schemes") or ()),
+        set(settings.get("use_mask_for_norm") or ()),
+    )
+    if len(schemes) != 1 or len(masks) > 1:
+        return None, ("preparation not taken over: channels are treated differently",)
+    scale = _scaling(schemes.pop(), plans, dataset)
+    if scale is None:
+        scheme = next(iter(settings["normalization_schemes"]))
+        return None, (f"preparation not taken over: {scheme} is not known here",)
+    window = Window(size=tuple(settings["patch_size"]), mirror=mirror)
     common: dict[str, Any] = {
-        "multiple": max(_stride(settings)),
-        "axes": "zyx",
+        "axes": "".join("zyx"[axis] for axis in plans.get("transpose_forward", (0, 1, 2))),
         "spacing": tuple(settings["spacing"]) if settings.get("spacing") else None,
+        "resampling": Resampling.CUBIC,
+        "crop_nonzero": True,
+        "mask_nonzero": True in masks and scale["scale"] is Scale.ZSCORE,
+        "window": window,
     }
+    remarks = ["normalisation, spacing, resampling, cropping and windows are those of the plans"]
+    function = settings.get("resampling_fn_data", _RESAMPLING)
+    order = (settings.get("resampling_fn_data_kwargs") or {}).get("order", 3)
+    if function != _RESAMPLING or order != 3:
+        remarks.append(f"the plans resample with {function} of order {order}; here with splines of order 3")
+    return Preparation(**scale, **common), tuple(remarks)
+
+
+def _scaling(scheme: str, plans: Mapping[str, Any], dataset: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return how intensities are scaled under a scheme of nnU-Net; None for one that is not known."""
     simple = {
         "ZScoreNormalization": Scale.ZSCORE,
         "RescaleTo01Normalization": Scale.MINMAX,
         "RGBTo01Normalization": Scale.UNIT,
         "NoNormalization": Scale.NONE,
     }
-    remarks = ["spacing and normalisation are those of the plans; resampling is linear, nnU-Net's is cubic"]
-    if any(settings.get("use_mask_for_norm") or ()):
-        remarks.append("the plans normalise within the body alone; here the whole image counts")
     if scheme in simple:
-        return Preparation(scale=simple[scheme], **common), tuple(remarks)
+        return {"scale": simple[scheme]}
     properties = plans.get("foreground_intensities_properties_per_channel") or {}
-    if scheme == "CTNormalization" and _channels(dataset) == 1 and "0" in properties:
-        values = properties["0"]
-        clip = (float(values["percentile_00_5"]), float(values["percentile_99_5"]))
-        statistics: dict[str, Any] = {
-            "mean": (float(values["mean"]),),
-            "std": (max(float(values["std"]), 1e-8),),
-        }
-        return Preparation(scale=Scale.NONE, clip=clip, **statistics, **common), tuple(remarks)
-    return None, (f"preparation not taken over: {scheme} is not known here",)
+    if scheme != "CTNormalization" or _channels(dataset) != 1 or "0" not in properties:
+        return None
+    values = properties["0"]
+    return {
+        "scale": Scale.NONE,
+        "clip": (float(values["percentile_00_5"]), float(values["percentile_99_5"])),
+        "mean": (float(values["mean"]),),
+        "std": (max(float(values["std"]), 1e-8),),
+    }
+
+
+def _mirror_axes(content: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the axes that the trainer allows to be mirrored when predicting."""
+    axes = content.get("inference_allowed_mirroring_axes") or ()
+    return tuple(int(axis) for axis in axes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ def _with_checkpoint(host: Host, file: Path, trust: bool, strict: bool) -> Host:
     content = read_checkpoint(file, trust=trust)
     notes = load_weights(host.module, content.weights, where=str(file), strict=strict)
     report = host.report + content.report + notes
-    return Host(host.module.eval(), host.spec, host.name, host.example, host.preparation, report)
+    return dataclasses.replace(host, report=report)
 
 
 def _open_pt2(place: Path, checkpoint: str | Path | None, arguments: Mapping[str, Any] | None) -> Host:

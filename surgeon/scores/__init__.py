@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from .evaluation import Scores, evaluate, in_eval_mode, predict
+from .evaluation import Scores, evaluate, in_eval_mode
 from .gain import bootstrap_gain, subject_differences
-from .overlap import METRICS, score_case
+from .overlap import METRICS, Empty, score_case
+from .prediction import first_patch, middle_patch, place_in_file, predict, predict_logits
 from .tasks import Activation, Task, find_task
 
 __all__ = [
     "METRICS",
     "Activation",
+    "Empty",
     "Scores",
     "Task",
     "bootstrap_gain",
     "evaluate",
     "find_task",
+    "first_patch",
     "in_eval_mode",
+    "middle_patch",
+    "place_in_file",
     "predict",
+    "predict_logits",
     "score_case",
     "subject_differences",
 ]

@@ -10,13 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from surgeon.data import Case, Cohort, Sample
+from surgeon.data import Case, Cohort, Sample, Window
 from surgeon.errors import DataError
 
-from .overlap import score_case
+from .overlap import Empty, check_metrics, score_case
+from .prediction import Network, place_in_file, predict_logits
 from .tasks import Task
-
-Network = Callable[..., Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +25,21 @@ class Scores:
     Attributes:
         dice_mean: mean over the foreground classes of `dice_per_class`.
         dice_per_class: for each foreground class the mean over the cases.
-        per_case: for each case `{"subject": ..., "dice": {class: value}, ...}`, with the metrics asked for.
+        per_case: for each case `{"subject": ..., "dice": {class: value}, ...}`, with the metrics asked for;
+            a value is None where there is none.
     """
 
     dice_mean: float
     dice_per_class: dict[str, float]
     per_case: dict[str, dict[str, Any]]
+
+    def mean(self, metric: str) -> dict[str, float | None]:
+        """Return the mean of a metric over the cases for each class; a case without a value has no part."""
+        return {name: _mean(self.values(metric, name)) for name in self.dice_per_class}
+
+    def values(self, metric: str, name: str) -> list[float | None]:
+        """List the values of a metric on one class, in the order of the cases."""
+        return [values[metric][name] for values in self.per_case.values()]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON."""
@@ -54,15 +62,17 @@ def evaluate(
     device: torch.device | str = "cpu",
     *,
     batch_size: int = 8,
-    window: tuple[int, ...] | None = None,
-    overlap: float = 0.5,
+    window: Window | None = None,
     metrics: Sequence[str] = (),
+    tolerance: float = 1.0,
+    empty: Empty = Empty.PERFECT,
     kwargs: Mapping[str, Any] | None = None,
 ) -> Scores:
     """Score a network on every case of a cohort; slices are put together to volumes first.
 
-    Padding is left out. Dice is counted in whole numbers and divided in double precision; a class that is
-    in neither prediction nor label scores 1.
+    Padding is left out. Where the preparation resamples voxels to a spacing or cuts them away, predictions
+    are brought back to the grid of the files and scored there; images that are fitted into a size are scored
+    in that size. Dice is counted in whole numbers and divided in double precision.
 
     Args:
         network: a module, which is moved to the device and run in eval mode, or any callable.
@@ -70,65 +80,59 @@ def evaluate(
         task: how to read the output.
         device: to run on.
         batch_size: samples of one shape that are run at once.
-        window: spatial size of a sliding window (MONAI, Gaussian weights); None runs whole samples.
-        overlap: share by which windows overlap.
-        metrics: of `iou`, `hd95` and `assd` (mm), beside Dice.
+        window: that slides over the images; None takes the preparation's.
+        metrics: of `iou`, `hd95`, `assd` (mm) and `surface_dice`, beside Dice.
+        tolerance: distance in mm within which two surfaces agree.
+        empty: what a class counts for that is in neither prediction nor label.
         kwargs: keyword inputs of the network.
 
     Raises:
-        DataError: the cohort is empty, or a case has no label or cannot be read.
+        DataError: the cohort is empty, or a case has no label or cannot be read; or no case has a class, and
+            `empty` leaves it out.
         InputError: a metric is unknown.
     """
     if not cohort.cases:
         raise DataError("no case to score", where=str(cohort.path))
+    check_metrics(metrics)
 
     def run(image: Tensor) -> Tensor:
-        return predict(network, image.to(device), task, window=window, overlap=overlap, kwargs=kwargs).cpu()
+        seen = window or cohort.preparation.window
+        return predict_logits(network, image.to(device), task, window=seen, kwargs=kwargs)
 
     per_case: dict[str, dict[str, Any]] = {}
     with in_eval_mode(network, device):
-        for cases, prediction, label, spacing in _whole(cohort, _predicted(cohort, run, batch_size)):
-            found = score_case(prediction, label, cohort.classes, metrics, spacing)
-            per_case[cases[0].volume] = {"subject": cases[0].subject, **found}
-    ordered = {name: per_case[name] for name in sorted(per_case)}
-    per_class = {
-        name: sum(values["dice"][name] for values in ordered.values()) / len(ordered)
-        for name in cohort.classes[1:]
-    }
-    return Scores(sum(per_class.values()) / len(per_class), per_class, ordered)
+        for whole in _whole(cohort, _predicted(cohort, task, run, batch_size)):
+            found = score_case(
+                whole.prediction,
+                whole.label,
+                cohort.classes,
+                metrics,
+                whole.spacing,
+                regions=cohort.regions,
+                tolerance=tolerance,
+                empty=empty,
+            )
+            per_case[whole.volume] = {"subject": whole.subject, **found}
+    return _summarise({name: per_case[name] for name in sorted(per_case)}, cohort)
 
 
-@torch.no_grad()
-def predict(
-    network: Network,
-    image: Tensor,
-    task: Task,
-    *,
-    window: tuple[int, ...] | None = None,
-    overlap: float = 0.5,
-    kwargs: Mapping[str, Any] | None = None,
-) -> Tensor:
-    """Return the classes that a network sees in prepared images, int64 `(N, *spatial)`.
+def _summarise(per_case: dict[str, dict[str, Any]], cohort: Cohort) -> Scores:
+    per_class = {}
+    for name in cohort.classes[1:]:
+        mean = _mean([values["dice"][name] for values in per_case.values()])
+        if mean is None:
+            raise DataError(
+                f"no case has the class {name!r}, in prediction or label",
+                where=str(cohort.path),
+                fix="count a class that is in neither as found (empty=perfect)",
+            )
+        per_class[name] = mean
+    return Scores(sum(per_class.values()) / len(per_class), per_class, per_case)
 
-    Args:
-        network: already on the image's device, in eval mode.
-        image: `(N, C, *spatial)`.
-        task: how to read the output.
-        window: spatial size of a sliding window; None runs the images whole.
-        overlap: share by which windows overlap.
-        kwargs: keyword inputs of the network.
-    """
-    extra = dict(kwargs or {})
-    size = tuple(image.shape[2:])
-    if window is None:
-        return task.predict(network(image, **extra), size)
-    from monai.inferers import sliding_window_inference
 
-    def logits(patch: Tensor) -> Tensor:
-        return task.resized_logits(network(patch, **extra), tuple(patch.shape[2:]))
-
-    whole = sliding_window_inference(image, window, 1, logits, overlap=overlap, mode="gaussian")
-    return task.classes_of(whole)
+def _mean(values: Sequence[float | None]) -> float | None:
+    there = [value for value in values if value is not None]
+    return sum(there) / len(there) if there else None
 
 
 @contextlib.contextmanager
@@ -146,13 +150,42 @@ def in_eval_mode(network: Network, device: torch.device | str) -> Iterator[None]
             module.training = training
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A case with what the network saw in it, `(*spatial)` on the grid it is scored on."""
+
+    case: Case
+    prediction: Tensor
+    label: Tensor
+    spacing: tuple[float, ...]
+    between: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """A whole case, its slices put together."""
+
+    volume: str
+    subject: str
+    prediction: Tensor
+    label: Tensor
+    spacing: tuple[float, ...]
+
+
 def _predicted(
-    cohort: Cohort, run: Callable[[Tensor], Tensor], batch_size: int
-) -> Iterator[tuple[Case, Sample, Tensor]]:
-    """Yield each case with its prediction `(*spatial)`; samples of one shape are run together."""
+    cohort: Cohort, task: Task, run: Callable[[Tensor], Tensor], batch_size: int
+) -> Iterator[_Part]:
+    """Yield each case with its prediction; samples of one shape are run together."""
     waiting: dict[tuple[int, ...], list[tuple[Case, Sample]]] = {}
+
+    def flush(pairs: list[tuple[Case, Sample]]) -> Iterator[_Part]:
+        if pairs:
+            logits = run(torch.stack([sample.image for _, sample in pairs]))
+            for (case, sample), one in zip(pairs, logits, strict=True):
+                yield _part(case, sample, place_in_file(one, sample, task, cohort.preparation))
+
     for case in cohort.cases:
-        if case.label is None:
+        if not case.has_label:
             raise DataError(
                 f"case {case.id!r} has no label", where=str(cohort.path), fix="score labelled cases"
             )
@@ -160,53 +193,46 @@ def _predicted(
         same = waiting.setdefault(tuple(sample.image.shape), [])
         same.append((case, sample))
         if len(same) == batch_size:
-            yield from _flush(same, run)
+            yield from flush(same)
             same.clear()
     for same in waiting.values():
-        yield from _flush(same, run)
+        yield from flush(same)
 
 
-def _flush(
-    pairs: list[tuple[Case, Sample]], run: Callable[[Tensor], Tensor]
-) -> Iterator[tuple[Case, Sample, Tensor]]:
-    if pairs:
-        predictions = run(torch.stack([sample.image for _, sample in pairs]))
-        for (case, sample), prediction in zip(pairs, predictions, strict=True):
-            yield case, sample, prediction
+def _part(case: Case, sample: Sample, prediction: Tensor) -> _Part:
+    source = sample.source
+    if source is not None:
+        assert source.label is not None
+        return _Part(case, prediction, source.label, source.spacing, sample.between)
+    assert sample.label is not None
+    label = sample.label[tuple(slice(start, stop) for start, stop in sample.region)]
+    return _Part(case, prediction, label, sample.spacing, sample.between)
 
 
-def _whole(
-    cohort: Cohort, predicted: Iterator[tuple[Case, Sample, Tensor]]
-) -> Iterator[tuple[list[Case], Tensor, Tensor, tuple[float, ...]]]:
-    """Yield prediction and label of each whole case, padding cut off."""
+def _whole(cohort: Cohort, predicted: Iterator[_Part]) -> Iterator[_Whole]:
+    """Put the slices of each volume together as soon as all are there."""
     counts: dict[str, int] = {}
     for case in cohort.cases:
         counts[case.volume] = counts.get(case.volume, 0) + 1
-    parts: dict[str, list[tuple[Case, Sample, Tensor]]] = {}
-    for case, sample, prediction in predicted:
-        parts.setdefault(case.volume, []).append((case, sample, prediction))
-        if len(parts[case.volume]) == counts[case.volume]:
-            yield _assembled(parts.pop(case.volume))
+    parts: dict[str, list[_Part]] = {}
+    for part in predicted:
+        name = part.case.volume
+        parts.setdefault(name, []).append(part)
+        if len(parts[name]) == counts[name]:
+            yield _assembled(parts.pop(name))
 
 
-def _assembled(
-    parts: list[tuple[Case, Sample, Tensor]],
-) -> tuple[list[Case], Tensor, Tensor, tuple[float, ...]]:
-    parts = sorted(parts, key=lambda part: part[0].id)
-    pairs = [_without_padding(sample, prediction) for _, sample, prediction in parts]
-    cases = [case for case, _, _ in parts]
-    spacing = parts[0][1].spacing
-    cut = cases[0].slice
+def _assembled(parts: list[_Part]) -> _Whole:
+    parts = sorted(parts, key=lambda part: part.case.id)
+    first = parts[0]
+    cut = first.case.slice
     if cut is None:
-        return cases, *pairs[0], spacing
-    prediction = torch.stack([pair[0] for pair in pairs], cut[0])
-    label = torch.stack([pair[1] for pair in pairs], cut[0])
-    between = parts[0][1].between
-    assert between is not None
-    return cases, prediction, label, (*spacing[: cut[0]], between, *spacing[cut[0] :])
-
-
-def _without_padding(sample: Sample, prediction: Tensor) -> tuple[Tensor, Tensor]:
-    assert sample.label is not None
-    inside = tuple(slice(start, stop) for start, stop in sample.region)
-    return prediction[inside], sample.label[inside]
+        return _Whole(first.case.volume, first.case.subject, first.prediction, first.label, first.spacing)
+    assert first.between is not None
+    return _Whole(
+        first.case.volume,
+        first.case.subject,
+        torch.stack([part.prediction for part in parts], cut[0]),
+        torch.stack([part.label for part in parts], cut[0]),
+        (*first.spacing[: cut[0]], first.between, *first.spacing[cut[0] :]),
+    )

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from enum import StrEnum
 
 import torch
 from torch import Tensor
 
+from surgeon.data import LabelRegions
 from surgeon.errors import InputError
 
-METRICS = ("iou", "hd95", "assd")
+METRICS = ("iou", "hd95", "assd", "surface_dice")
+Values = dict[str, dict[str, float | None]]
+
+
+class Empty(StrEnum):
+    """What a class counts for that is in neither prediction nor label."""
+
+    PERFECT = "perfect"  # it was rightly not found: Dice and IoU 1, distances 0
+    SKIP = "skip"  # it is left out: no value, and no part in a mean
 
 
 def score_case(
@@ -19,78 +28,114 @@ def score_case(
     classes: Sequence[str],
     metrics: Sequence[str] = (),
     spacing: Sequence[float] | None = None,
-) -> dict[str, dict[str, float | None]]:
+    *,
+    regions: LabelRegions | None = None,
+    tolerance: float = 1.0,
+    empty: Empty = Empty.PERFECT,
+) -> Values:
     """Score one case on each foreground class.
 
-    A class that is in neither prediction nor label scores Dice and IoU 1, and distance 0. A class that is
-    in one of them only scores Dice and IoU 0, and has no distance (None).
+    A class that is in prediction or label only scores 0 in the overlaps, and has no distance (None).
 
     Args:
         prediction: int64 `(*spatial)`.
         label: int64 `(*spatial)`.
         classes: names, the background first.
-        metrics: of `iou`, `hd95` and `assd`, beside Dice.
+        metrics: of `iou`, `hd95`, `assd` (mm) and `surface_dice`, beside Dice.
         spacing: size of a pixel or voxel in mm.
+        regions: the label values of each class; None where they are its place in `classes`.
+        tolerance: distance in mm within which two surfaces agree, for `surface_dice`.
+        empty: what a class counts for that is in neither.
 
     Returns:
-        `{"dice": {"liver": 0.9}, ...}`.
+        `{"dice": {"liver": 0.9}, ...}`; None where there is no value.
 
     Raises:
         InputError: a metric is unknown, or the library it needs is missing.
     """
-    for metric in metrics:
-        if metric not in METRICS:
-            raise InputError(f"unknown metric {metric!r}", where="metrics", fix=f"of {', '.join(METRICS)}")
-    both, either = _counts(prediction, label, len(classes))
-    names = tuple(enumerate(classes))[1:]
-    scores: dict[str, dict[str, float | None]] = {
-        "dice": {name: _ratio(2 * both[i], both[i] + either[i]) for i, name in names}
-    }
-    if "iou" in metrics:
-        scores["iou"] = {name: _ratio(both[i], either[i]) for i, name in names}
-    for metric in ("hd95", "assd"):
-        if metric in metrics:
-            scores[metric] = {
-                name: _distance(metric, prediction == i, label == i, spacing) for i, name in names
-            }
+    check_metrics(metrics)
+    names = tuple(classes)[1:]
+    counts = _counts(prediction, label, len(classes)) if regions is None else None
+    if counts is None:
+        assert regions is not None
+        counts = [_count(*pair) for pair in _pairs(prediction, label, len(names), regions)]
+    neither = None if empty is Empty.SKIP else 1.0
+    scores: Values = {"dice": {}, **{metric: {} for metric in metrics}}
+    for name, (both, either) in zip(names, counts, strict=True):
+        scores["dice"][name] = 2 * both / (both + either) if either else neither
+        if "iou" in metrics:
+            scores["iou"][name] = both / either if either else neither
+    if set(metrics) - {"iou"}:
+        pairs = _pairs(prediction, label, len(names), regions)
+        for name, (seen, true) in zip(names, pairs, strict=True):
+            found = _surface_scores(seen, true, spacing, tolerance, neither)
+            for metric in set(metrics) - {"iou"}:
+                scores[metric][name] = found[metric]
     return scores
 
 
-def _counts(prediction: Tensor, label: Tensor, count: int) -> tuple[list[int], list[int]]:
-    """Count for each class the voxels in both and in either."""
+def check_metrics(metrics: Sequence[str]) -> None:
+    """Refuse a metric that does not exist.
+
+    Raises:
+        InputError: a metric is unknown.
+    """
+    for metric in metrics:
+        if metric not in METRICS:
+            raise InputError(f"unknown metric {metric!r}", where="metrics", fix=f"of {', '.join(METRICS)}")
+
+
+def _counts(prediction: Tensor, label: Tensor, count: int) -> list[tuple[int, int]]:
+    """Count for each foreground class the voxels in both and in either."""
     table = torch.bincount(label.flatten() * count + prediction.flatten(), minlength=count * count)
     table = table.reshape(count, count)
     both = table.diagonal()
     either = table.sum(0) + table.sum(1) - both
-    return both.tolist(), either.tolist()
+    return list(zip(both.tolist(), either.tolist(), strict=True))[1:]
 
 
-def _ratio(part: int, whole: int) -> float:
-    return part / whole if whole else 1.0
+def _count(seen: Tensor, true: Tensor) -> tuple[int, int]:
+    return int((seen & true).sum()), int((seen | true).sum())
 
 
-def _distance(
-    metric: str, prediction: Tensor, label: Tensor, spacing: Sequence[float] | None
-) -> float | None:
-    if not prediction.any() and not label.any():
-        return 0.0
-    if not prediction.any() or not label.any():
-        return None
-    from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
+def _pairs(
+    prediction: Tensor, label: Tensor, count: int, regions: LabelRegions | None
+) -> list[tuple[Tensor, Tensor]]:
+    """List the masks `(*spatial)` of each foreground class in prediction and label."""
+    if regions is None:
+        return [(prediction == value, label == value) for value in range(1, count + 1)]
+    return list(zip(regions.masks(prediction[None])[0], regions.masks(label[None])[0], strict=True))
 
-    pair = (prediction[None, None].cpu(), label[None, None].cpu())
+
+def _surface_scores(
+    seen: Tensor, true: Tensor, spacing: Sequence[float] | None, tolerance: float, neither: float | None
+) -> dict[str, float | None]:
+    """Measure the distances between two surfaces, once for all metrics."""
+    if not seen.any() and not true.any():
+        distance = None if neither is None else 0.0
+        return {"hd95": distance, "assd": distance, "surface_dice": neither}
+    if not seen.any() or not true.any():
+        return {"hd95": None, "assd": None, "surface_dice": 0.0}
+    measure = _distance_function()
     sizes = None if spacing is None else list(spacing)
+    _, (there, back), _ = measure(seen.cpu(), true.cpu(), spacing=sizes, symmetric=True)
+    both = torch.cat([there, back])
+    percentiles = [float(torch.quantile(way.double(), 0.95)) for way in (there, back)]
+    return {
+        "hd95": max(percentiles),
+        "assd": float(both.double().mean()),
+        "surface_dice": float((both <= tolerance).double().mean()),
+    }
+
+
+def _distance_function() -> Callable[..., tuple[object, tuple[Tensor, Tensor], object]]:
     try:
-        if metric == "hd95":
-            value = compute_hausdorff_distance(*pair, include_background=True, percentile=95, spacing=sizes)
-        else:
-            value = compute_average_surface_distance(
-                *pair, include_background=True, symmetric=True, spacing=sizes
-            )
+        import scipy  # noqa: F401 - MONAI computes distances with it
+        from monai.metrics.utils import get_edge_surface_distance
     except ImportError as error:
         raise InputError(
-            f"{metric} needs a library that is not installed: {error.name or error}",
+            f"surface distances need a library that is not installed: {error.name or error}",
             where="metrics",
             fix="pip install scipy",
         ) from error
-    return float(value) if math.isfinite(float(value)) else None
+    return get_edge_surface_distance  # type: ignore[no-any-return]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from surgeon.data import Cohort
+from surgeon.data import Cohort, LabelRegions
 from surgeon.errors import DataError
 from surgeon.parity import tensors_in
 
@@ -53,6 +53,7 @@ class Task:
         channels: of the output; 1 stands for one foreground class.
         spatial_dims: number of spatial axes.
         outputs: number of outputs that count in the loss.
+        regions: the label values of each channel, where classes overlap; None where a class is a value.
     """
 
     activation: Activation
@@ -60,6 +61,7 @@ class Task:
     channels: int
     spatial_dims: int
     outputs: int = 1
+    regions: LabelRegions | None = None
 
     def logits(self, output: Any) -> Tensor:
         """Return the logits `(N, C, *spatial)` of the largest output."""
@@ -79,7 +81,9 @@ class Task:
         return _resized(self.logits(output), size)
 
     def classes_of(self, logits: Tensor) -> Tensor:
-        """Return the classes, int64 `(N, *spatial)`, of logits `(N, C, *spatial)`."""
+        """Return the label values, int64 `(N, *spatial)`, of logits `(N, C, *spatial)`."""
+        if self.regions is not None:
+            return self.regions.paint(logits > 0)
         if self.channels == 1:
             return (logits[:, 0] > 0).long()
         return logits.argmax(1)
@@ -99,7 +103,7 @@ class Task:
                 logits = _resized(logits, tuple(label.shape[1:]))
             elif logits.shape[2:] != label.shape[1:]:
                 at = F.interpolate(at.float(), size=logits.shape[2:], mode="nearest-exact").long()
-            total = total + weight * _loss_function(self.activation.is_sigmoid, self.channels)(logits, at)
+            total = total + weight * self._loss_of(logits, at)
             weights += weight
         return total / weights
 
@@ -111,7 +115,14 @@ class Task:
             "channels": self.channels,
             "spatial_dims": self.spatial_dims,
             "outputs": self.outputs,
+            **({} if self.regions is None else {"regions": self.regions.to_dict()}),
         }
+
+    def _loss_of(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Return the loss of one output, with labels `(N, 1, *spatial)`."""
+        if self.regions is None:
+            return _loss_function(self.activation.is_sigmoid, self.channels)(logits, label)
+        return _region_loss(logits, self.regions.masks(label[:, 0]).to(logits.dtype))
 
     def _to_logits(self, tensor: Tensor) -> Tensor:
         if not self.activation.is_inside:
@@ -156,6 +167,8 @@ def find_task(output: Any, cohort: Cohort, activation: Activation | None = None)
             fix="use data of the network's rank",
         )
     channels, classes = maps[0].shape[1], len(cohort.classes)
+    if cohort.regions is not None:
+        return _region_task(maps[0], cohort, activation, len(_heads(output, cohort.spatial_dims)))
     if channels != classes and (channels, classes) != (1, 2):
         raise DataError(
             f"the network has {channels} output channels, the data {classes} classes"
@@ -166,6 +179,26 @@ def find_task(output: Any, cohort: Cohort, activation: Activation | None = None)
     found = activation or _tell(maps[0])
     return Task(
         found, cohort.classes, channels, cohort.spatial_dims, len(_heads(output, cohort.spatial_dims))
+    )
+
+
+def _region_task(tensor: Tensor, cohort: Cohort, activation: Activation | None, outputs: int) -> Task:
+    """Return the task of a network with a channel for each region, or one for each label value."""
+    assert cohort.regions is not None
+    channels, values = tensor.shape[1], max(cohort.regions.known) + 1
+    names = ", ".join(cohort.classes[1:])
+    if channels == len(cohort.regions.values):
+        inside = bool(((tensor >= 0) & (tensor <= 1)).all())
+        found = activation or (Activation.PROBABILITIES if inside else Activation.LOGITS_SIGMOID)
+        if found.is_sigmoid:
+            return Task(found, cohort.classes, channels, cohort.spatial_dims, outputs, cohort.regions)
+    if channels == values:
+        return Task(activation or _tell(tensor), cohort.classes, channels, cohort.spatial_dims, outputs)
+    raise DataError(
+        f"the network has {channels} output channels, the data {len(cohort.regions.values)} regions ({names})"
+        f" of {values} label values",
+        where=str(cohort.path),
+        fix="use a network with a sigmoid channel for each region, or a softmax channel for each label value",
     )
 
 
@@ -196,6 +229,13 @@ def _resized(logits: Tensor, size: tuple[int, ...] | None) -> Tensor:
         return logits
     mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(size)]
     return F.interpolate(logits, size=tuple(size), mode=mode, align_corners=False)
+
+
+def _region_loss(logits: Tensor, target: Tensor) -> Tensor:
+    from monai.losses import DiceLoss
+
+    total: Tensor = DiceLoss(sigmoid=True, batch=True)(logits, target)
+    return total + F.binary_cross_entropy_with_logits(logits, target)
 
 
 @functools.cache

@@ -354,7 +354,7 @@ def gzip_cut_short(root: Path) -> Path:
         (nnunet_label_missing, "an image has no label"),
         (nnunet_gap, r"the label values \[0, 2\] are not 0, 1, 2"),
         (nnunet_nameless, "dataset.json names no labels"),
-        (nnunet_region_value, "label 'whole' is a region"),
+        (nnunet_region_value, "regions_class_order has to name one value for each of the 1 regions"),
         (decathlon_without_labels, "an entry of training has no pair"),
         (decathlon_file_missing, "a file that dataset.json lists is missing"),
         (gzip_cut_short, "the file cannot be decoded"),

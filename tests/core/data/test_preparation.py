@@ -31,7 +31,7 @@ def test_a_preparation_survives_json_and_toml(tmp_path: Path) -> None:
         ({"multiple": 0}, "multiple of 0 cannot be used"),
         ({"multiple": True}, "multiple of True cannot be used"),
         ({"channels": 0}, "channels of 0 cannot be used"),
-        ({"axes": "yxz"}, "axes of 'yxz' cannot be used"),
+        ({"axes": "yxx"}, "axes of 'yxx' cannot be used"),
         ({"resize_fit": [0, 3]}, "resize_fit of"),
         ({"std": [0.0]}, "std of"),
         ({"spacing": [1, -1, 1]}, "spacing of"),

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from surgeon.checkpoints import fingerprint
-from surgeon.data import Preparation
+from surgeon.data import Preparation, Window
 from surgeon.errors import CheckpointError, HostError
 from surgeon.hosts import libraries, load, open_host
 
@@ -103,7 +103,15 @@ def test_an_nnunet_result_is_opened_without_nnunet_and_without_deep_supervision(
     assert host.example is not None
     assert host.example[0].shape == (1, 2, 8, 8)
     assert torch.equal(host.module(host.example[0]), expected(host.example[0]))
-    assert host.preparation == Preparation(scale="zscore", multiple=4, axes="zyx", spacing=(1.5, 1.25))
+    assert host.preparation == Preparation(
+        scale="zscore",
+        axes="zyx",
+        spacing=(1.5, 1.25),
+        resampling="cubic",
+        crop_nonzero=True,
+        window=Window((32, 24)),
+    )
+    assert host.classes == ("background", "front", "back")
     assert host.report[0] == "nnU-Net configuration 2d, fold_0/checkpoint_final.pth"
 
 
@@ -135,9 +143,21 @@ def test_a_normalisation_that_is_not_known_is_not_guessed(tmp_path: Path) -> Non
     assert "treated differently" in remarks[0]
 
 
-def test_a_mask_for_normalisation_is_remarked(tmp_path: Path) -> None:
-    host = open_host(str(nnunet_result(tmp_path, use_mask_for_norm=[True, True])))
-    assert "within the body alone" in host.report[-1]
+def test_what_nnunet_does_with_an_image_is_taken_over(tmp_path: Path) -> None:
+    root = nnunet_result(tmp_path, use_mask_for_norm=[True, True])
+    file = root / "fold_0" / "checkpoint_final.pth"
+    content = torch.load(file, weights_only=False)
+    torch.save({**content, "inference_allowed_mirroring_axes": (0, 1)}, file)
+    write_json(root / "plans.json", {**plans(use_mask_for_norm=[True, True]), "transpose_forward": [1, 0, 2]})
+    found = open_host(str(root)).preparation
+    assert found is not None
+    assert (found.mask_nonzero, found.axes) == (True, "yzx")
+    assert found.window == Window((32, 24), mirror=(0, 1))
+
+
+def test_another_way_to_resample_is_remarked(tmp_path: Path) -> None:
+    host = open_host(str(nnunet_result(tmp_path, resampling_fn_data="resample_torch_fornnunet")))
+    assert "the plans resample with resample_torch_fornnunet" in host.report[-1]
 
 
 @pytest.mark.parametrize(

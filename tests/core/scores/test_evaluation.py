@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 import zipfile
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from surgeon.data import Preparation, open_data
+from surgeon.data import Preparation, Window, open_data
 from surgeon.errors import DataError, InputError
 from surgeon.hosts import open_host
 from surgeon.scores import Activation, Scores, Task, evaluate, find_task, predict, score_case
@@ -111,11 +112,13 @@ def test_a_sliding_window_sees_what_the_whole_image_shows(tmp_path: Path) -> Non
     volume(tmp_path / "labels" / "a.nii.gz", ball((20, 18, 16)))
     cohort = open_data(tmp_path, preparation=Preparation(scale="minmax"))
     task = dataclasses.replace(BINARY, spatial_dims=3)
-    scores = evaluate(Threshold(), cohort, task, window=(8, 8, 8))
+    scores = evaluate(Threshold(), cohort, task, window=Window((8, 8, 8)))
     assert scores.dice_mean == 1.0
     image = cohort.read(cohort.cases[0]).image[None]
     network = Threshold().eval()
-    assert torch.equal(predict(network, image, task, window=(8, 32, 8)), predict(network, image, task))
+    assert torch.equal(
+        predict(network, image, task, window=Window((8, 32, 8))), predict(network, image, task)
+    )
 
 
 def test_distances_are_in_millimetres_and_none_where_a_mask_is_empty() -> None:
@@ -131,14 +134,9 @@ def test_distances_are_in_millimetres_and_none_where_a_mask_is_empty() -> None:
 
 
 def test_distances_without_their_library_name_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    import monai.metrics
-
-    def missing(*args, **kwargs):
-        raise ImportError("No module named 'scipy'", name="scipy")
-
-    monkeypatch.setattr(monai.metrics, "compute_hausdorff_distance", missing)
+    monkeypatch.setitem(sys.modules, "scipy", None)
     ones = torch.ones(2, 2, dtype=torch.int64)
-    with pytest.raises(InputError, match="hd95 needs a library that is not installed: scipy"):
+    with pytest.raises(InputError, match="surface distances need a library that is not installed: scipy"):
         score_case(ones, ones, ("background", "part"), ("hd95",))
 
 

@@ -1,0 +1,96 @@
+"""Voxels brought to another grid by splines, as nnU-Net does it.
+
+nnU-Net resizes with scikit-image: splines of an order, the border continued by its last voxel, the centres of
+the corner voxels not aligned, and no value outside the range of the image. Where voxels are more than three
+times longer along one axis than along another, the slices across that axis are resized one by one, and
+along it the nearest slice is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+_ANISOTROPY = 3.0
+Limits = tuple[tuple[float, float], ...]
+
+
+def resample(
+    image: Tensor,
+    size: tuple[int, ...],
+    before: Sequence[float],
+    after: Sequence[float],
+    order: int,
+    *,
+    limits: Limits | None = None,
+) -> Tensor:
+    """Bring an image to another size.
+
+    Args:
+        image: `(C, *spatial)`.
+        size: the spatial size wanted.
+        before: voxel size of the image in mm.
+        after: voxel size wanted.
+        order: of the splines: 3 for images, 1 for what a network says of them.
+        limits: lowest and highest value of each channel of the result; None for the image's own.
+
+    Returns:
+        float32 `(C, *size)`.
+    """
+    if tuple(image.shape[1:]) == tuple(size):
+        return image.float()
+    axis = coarse_axis(before, after)
+    if order == 1 and axis is None:
+        mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(size)]
+        return F.interpolate(image[None].float(), size=size, mode=mode, align_corners=False)[0]
+    channels = [
+        _resize_apart(channel, size, axis, order, None if limits is None else limits[index])
+        for index, channel in enumerate(image.double().numpy())
+    ]
+    return torch.from_numpy(np.stack(channels).astype(np.float32))
+
+
+def coarse_axis(before: Sequence[float], after: Sequence[float]) -> int | None:
+    """Return the axis along which voxels are far longer; None where there is none, or more than one."""
+    for spacing in (before, after):
+        if len(spacing) == 3 and max(spacing) / min(spacing) > _ANISOTROPY:
+            longest = [axis for axis, length in enumerate(spacing) if length == max(spacing)]
+            return longest[0] if len(longest) == 1 else None
+    return None
+
+
+def _resize_apart(
+    channel: NDArray[Any],
+    size: tuple[int, ...],
+    axis: int | None,
+    order: int,
+    limits: tuple[float, float] | None,
+) -> NDArray[Any]:
+    if axis is None:
+        return _resize(channel, size, order, limits)
+    across = tuple(side for at, side in enumerate(size) if at != axis)
+    slices = [_resize(part, across, order, limits) for part in np.moveaxis(channel, axis, 0)]
+    # The nearest slice to each new centre.
+    centres = (np.arange(size[axis]) + 0.5) * (len(slices) / size[axis]) - 0.5
+    nearest = np.clip(np.floor(centres + 0.5), 0, len(slices) - 1).astype(int)
+    return np.stack([slices[index] for index in nearest], axis)
+
+
+def _resize(
+    array: NDArray[Any], size: tuple[int, ...], order: int, limits: tuple[float, float] | None
+) -> NDArray[Any]:
+    from scipy.ndimage import zoom
+
+    if array.shape == size:
+        return array
+    factors = [new / old for new, old in zip(size, array.shape, strict=True)]
+    # A spline cannot be laid through fewer voxels than it bends over; scipy lays a lower one by itself.
+    resized = zoom(array, factors, order=order, mode="nearest", grid_mode=True)
+    clipped: NDArray[Any] = np.clip(resized, *(limits or (array.min(), array.max())))
+    return clipped

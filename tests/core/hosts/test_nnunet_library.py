@@ -1,0 +1,101 @@
+"""Hosts and predictions that nnU-Net itself made, against ours: the same label at every voxel but a few."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from surgeon.export import to_onnx
+
+from surgeon.cli.served import ExportedNetwork
+from surgeon.data import Cohort, open_data
+from surgeon.hosts import Host, open_host
+from surgeon.scores import evaluate, find_task, first_patch, place_in_file, predict_logits
+from tests.core.hosts.nnunet_library import DATASET
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def made_by_nnunet(root: Path, *words: str) -> Path:
+    """Let nnU-Net plan, train, save and predict in a process of its own."""
+    pytest.importorskip("nnunetv2")
+    command = [sys.executable, "-W", "ignore", "-m", "tests.core.hosts.nnunet_library", str(root), *words]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return root
+
+
+def predicted_here(network: torch.nn.Module, cohort: Cohort, volume: str) -> np.ndarray:
+    """Return our label values of a volume, in the order of axes of its file."""
+    with torch.no_grad():
+        task = find_task(network(first_patch(cohort)), cohort)
+    parts, cut = [], None
+    for case in cohort.cases:
+        if case.volume == volume:
+            sample, cut = cohort.read(case), case.slice
+            logits = predict_logits(network, sample.image[None], task, window=cohort.preparation.window)
+            parts.append(place_in_file(logits[0], sample, task, cohort.preparation))
+    whole = parts[0] if cut is None else torch.stack(parts, cut[0])
+    return whole.numpy().transpose(2, 1, 0)
+
+
+def dice(one: np.ndarray, other: np.ndarray, value: int) -> float:
+    total = (one == value).sum() + (other == value).sum()
+    return 2 * ((one == value) & (other == value)).sum() / total if total else 1.0
+
+
+def opened(root: Path) -> tuple[Host, Cohort]:
+    host = open_host(str(root / "result"))
+    assert host.example is not None
+    dims = host.example[0].ndim - 2
+    return host, open_data(root / "raw" / DATASET, preparation=host.preparation, spatial_dims=dims)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("2d", "1.5"), ("3d_fullres", "1.0"), ("3d_fullres", "4.0", "regions")],
+    ids=["2d", "3d_fullres", "anisotropic regions"],
+)
+def test_a_host_of_nnunet_predicts_what_nnunet_predicts_also_as_onnx(
+    words: tuple[str, ...], tmp_path: Path
+) -> None:
+    host, cohort = opened(made_by_nnunet(tmp_path / "nnunet", *words))
+    to_onnx(host.module, host.example, tmp_path / "served")
+    served = ExportedNetwork.open(tmp_path / "served")
+    for volume in ("hippo_000", "hippo_001"):
+        file = tmp_path / "nnunet" / "predicted" / f"{volume}.nii.gz"
+        theirs = np.asarray(nibabel.load(file).dataobj)
+        assert {1, 2} <= set(np.unique(theirs).tolist())
+        for network in (host.module, served):
+            ours = predicted_here(network, cohort, volume)
+            assert min(dice(ours, theirs, 1), dice(ours, theirs, 2)) > 1 - 1e-3
+    assert host.classes == cohort.classes
+    task = find_task(host.module(first_patch(cohort)), cohort)
+    # The mean over classes of nnU-Net's own predictions, scored by counting, is what `evaluate` says.
+    two = cohort.select(["hippo_000", "hippo_001"])
+    assert evaluate(host.module, two, task).dice_mean == pytest.approx(
+        by_counting(tmp_path, cohort), abs=1e-3
+    )
+
+
+def by_counting(root: Path, cohort: Cohort) -> float:
+    found = []
+    for volume in ("hippo_000", "hippo_001"):
+        truth, theirs = (
+            np.asarray(nibabel.load(root / "nnunet" / folder / f"{volume}.nii.gz").dataobj)
+            for folder in (f"raw/{DATASET}/labelsTr", "predicted")
+        )
+        values = [(1,), (2,)] if cohort.regions is None else cohort.regions.values
+        for each in values:
+            one, other = np.isin(truth, each), np.isin(theirs, each)
+            found.append(2 * (one & other).sum() / (one.sum() + other.sum()))
+    return float(np.mean(found))
