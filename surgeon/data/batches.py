@@ -46,7 +46,7 @@ class Batches:
         batch_size: samples in a batch.
         augment: flip, turn, and vary brightness and contrast.
         seed: of everything random.
-        foreground: share of the patches that are centred on a pixel of the foreground.
+        foreground: share of the patches that are centred on a pixel of the foreground, of each class alike.
         steps: batches in an epoch; None for as many as show each case once.
 
     Raises:
@@ -142,13 +142,21 @@ def _cut(
     room = [s - c for s, c in zip(label.shape, crop, strict=True)]
     corner = [int(generator.integers(0, r + 1)) for r in room]
     if generator.random() < foreground:
-        inside = label.flatten().nonzero()
+        inside = _class_to_centre(label, generator).flatten().nonzero()
         if len(inside):
             pick = int(inside[int(generator.integers(0, len(inside)))])
             centre = np.unravel_index(pick, tuple(label.shape))
             corner = [min(max(int(at) - c // 2, 0), r) for at, c, r in zip(centre, crop, room, strict=True)]
     window = tuple(slice(at, at + c) for at, c in zip(corner, crop, strict=True))
     return image[(slice(None), *window)], label[window]
+
+
+def _class_to_centre(label: Tensor, generator: np.random.Generator) -> Tensor:
+    """Return where one of the foreground classes is, each as likely: small structures are not drowned."""
+    present = label.flatten().bincount()[1:].nonzero().flatten().tolist()
+    if len(present) < 2:
+        return label > 0
+    return torch.eq(label, present[int(generator.integers(0, len(present)))] + 1)
 
 
 def _corner(image: Tensor, label: Tensor, size: tuple[int, ...]) -> tuple[Tensor, Tensor]:

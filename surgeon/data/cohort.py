@@ -134,6 +134,14 @@ class Cohort:
         """The subjects, sorted."""
         return tuple(sorted({case.subject for case in self.cases}))
 
+    @property
+    def strata(self) -> dict[str, str]:
+        """For each subject what splits shall hold equal shares of: the stratum of its first case."""
+        found: dict[str, str] = {}
+        for case in self.cases:
+            found.setdefault(case.subject, case.stratum)
+        return found
+
     def select(self, subjects: Iterable[str]) -> Cohort:
         """Return the cohort of some subjects.
 
@@ -188,20 +196,34 @@ class Cohort:
         )
         return Sample(image.contiguous(), label, case.id, case.subject, spacing, region, between, source)
 
-    def check(self) -> None:
+    def check(self) -> Cohort:
         """Read every case once, so that a file that cannot be used is found before any training.
+
+        Returns:
+            the cohort, with the classes that a subject's labels hold as its stratum, where it has no other.
 
         Raises:
             DataError: as `read`.
         """
+        held: dict[str, set[int]] = {}
         for case in self.cases:
-            channels = self.read(case).image.shape[0]
+            sample = self.read(case)
+            if sample.label is not None and not case.stratum:
+                values = sample.label.flatten().bincount().nonzero().flatten().tolist()
+                held.setdefault(case.subject, set()).update(values)
+            channels = sample.image.shape[0]
             if channels != self.channels:
                 raise DataError(
                     f"case {case.id!r} has {channels} channels, {self.cases[0].id!r} has {self.channels}",
                     where=case.place,
                     fix="set channels in the preparation to 1 (grey) or 3 (colour), or mend the case",
                 )
+        names = {subject: "classes " + ",".join(map(str, sorted(found))) for subject, found in held.items()}
+        cases = (
+            case if case.stratum else dataclasses.replace(case, stratum=names.get(case.subject, ""))
+            for case in self.cases
+        )
+        return dataclasses.replace(self, cases=tuple(cases))
 
     def to_dict(self) -> dict[str, Any]:
         """Return a summary in plain JSON."""

@@ -86,9 +86,7 @@ def open_data(
         root, found.format, cases, names, dims, 1, how, regions, found.items, _split_subjects(found), kept
     )
     cohort = dataclasses.replace(cohort, channels=cohort.read(cases[0]).image.shape[0])
-    if check:
-        cohort.check()
-    return cohort
+    return cohort.check() if check else cohort
 
 
 def _find(root: Path, format: str | None) -> Found:  # noqa: A002

@@ -52,7 +52,9 @@ def split_subjects(
 ) -> Splits:
     """Deal the subjects of a cohort out to training, validation and test.
 
-    The same subjects, seed and fractions give the same splits, whatever the order of the files.
+    The same subjects, seed and fractions give the same splits, whatever the order of the files. Splits that
+    the data declare are taken as they are. Where subjects are of several strata (of the table of subjects, or
+    else by the classes that their labels hold), each split gets its share of each.
 
     Args:
         cohort: with three subjects or more.
@@ -60,8 +62,11 @@ def split_subjects(
         fractions: shares of the three; each split gets one subject at least.
 
     Raises:
-        DataError: there are fewer than three subjects, or the fractions are not three shares above 0.
+        DataError: there are fewer than three subjects, or the fractions are not three shares above 0; or
+            declared splits share a subject, or leave one empty.
     """
+    if cohort.splits is not None:
+        return Splits(**cohort.splits)
     subjects = cohort.subjects
     if len(subjects) < 3:
         count = "one subject only" if len(subjects) == 1 else f"{len(subjects)} subjects only"
@@ -78,5 +83,21 @@ def split_subjects(
     validation = max(1, round(len(order) * fractions[1] / total))
     while test + validation > len(order) - 1:
         test, validation = (test - 1, validation) if test > validation else (test, validation - 1)
+    strata = cohort.strata
+    if len(set(strata.values())) > 1:
+        order = _spread(sorted(order, key=lambda subject: strata[subject]), (test, validation))
     held = test + validation
     return Splits(tuple(sorted(order[held:])), tuple(sorted(order[test:held])), tuple(sorted(order[:test])))
+
+
+def _spread(order: list[str], sizes: tuple[int, int]) -> list[str]:
+    """Put those at even distances first, as many as the first size, then of the rest as many as the second.
+
+    In an order by strata, what lies at even distances has its share of each stratum.
+    """
+    front: list[str] = []
+    for size in sizes:
+        places = {int((place + 0.5) * len(order) / size) for place in range(size)}
+        front += [subject for place, subject in enumerate(order) if place in places]
+        order = [subject for place, subject in enumerate(order) if place not in places]
+    return front + order
