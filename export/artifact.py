@@ -39,8 +39,9 @@ class Artifact:
         nodes: how many nodes the ONNX graph has.
         kept_in_fp32: nodes that stayed in float32 in a float16 export, with the reason.
         latency: of host and export on the example, in milliseconds.
-        sha256: of `model.onnx`.
+        sha256: of the file.
         versions: of torch, onnx and onnxruntime.
+        file: name of the ONNX file.
     """
 
     folder: Path
@@ -63,11 +64,12 @@ class Artifact:
     latency: dict[str, Latency]
     sha256: str
     versions: dict[str, str]
+    file: str = "model.onnx"
 
     @property
     def model(self) -> Path:
         """Return the path of the ONNX file."""
-        return self.folder / "model.onnx"
+        return self.folder / self.file
 
     @property
     def is_slower(self) -> bool:

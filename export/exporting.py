@@ -11,11 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from surgeon.data import Preparation
 from surgeon.files import write_json
 from surgeon.tracing import as_example
 
 from .artifact import Artifact
 from .flattening import leaves_of, map_tensors
+from .included import Include, parse_includes
+from .included import include as include_steps
 from .order import Order, find_policy
 from .placing import check_folder, check_name, placed_whole
 from .proving import prove
@@ -37,6 +40,8 @@ def to_onnx(
     metadata: Mapping[str, Any] | None = None,
     sizes: str = "free",
     second_opinion: bool = True,
+    include: Sequence[str] = (),
+    preparation: Preparation | None = None,
 ) -> Artifact:
     """Export a network to ONNX, prove that the file computes the same, and write it.
 
@@ -58,6 +63,11 @@ def to_onnx(
         sizes: `free` leaves the spatial sizes open where the network allows it, `fixed` takes the example's.
         second_opinion: whether ONNX's reference evaluator shall agree as well, where the network is small
             enough for it.
+        include: steps for the file to do besides the network: `normalise` (the intensities, by the
+            preparation), `flips` (the mean over flips of all spatial axes), `activation` (softmax, or sigmoid
+            for one channel), `argmax` (labels, uint8 `(N, *spatial)`). The last three keep the largest
+            output alone. The example and the samples stay inputs of the network.
+        preparation: what `normalise` goes by.
 
     Raises:
         InputError: an option, the example or a sample cannot be used.
@@ -68,9 +78,11 @@ def to_onnx(
         >>> max(case.difference.relative for case in artifact.parity) < 1e-4  # doctest: +SKIP
         True
     """
+    steps = parse_includes(include)
+    example = map_tensors(as_example(inputs, kwargs), torch.Tensor.detach)
     order = Order(
         model,
-        map_tensors(as_example(inputs, kwargs), torch.Tensor.detach),
+        example,
         tuple(samples or ()),
         check_name(name),
         find_target(target),
@@ -81,11 +93,42 @@ def to_onnx(
     )
     folder = check_folder(Path(out_dir))
     with _evaluating(model), placed_whole(folder) as part:
-        artifact = prove(order, write_network(order, part / "model.onnx"))
+        artifact = _export(order, steps, preparation, part)
         if order.target.name == "triton":
             write_repository(artifact, part, leaves_of(order.example))
         write_json(part / "export.json", artifact.to_dict())
     return replace(artifact, folder=folder)
+
+
+def _export(
+    order: Order, steps: tuple[Include, ...], preparation: Preparation | None, part: Path
+) -> Artifact:
+    """Write and prove a network with the steps that are included."""
+    if Include.ARGMAX not in steps:
+        return _proved(_with_steps(order, steps, preparation), part / "model.onnx")
+    # Labels hide differences: what they are taken from is proved first.
+    scores = tuple(step for step in steps if step is not Include.ARGMAX)
+    before = _proved(_with_steps(order, scores, preparation), part / "scores.onnx")
+    before.model.unlink()
+    artifact = _proved(_with_steps(order, steps, preparation), part / "model.onnx")
+    parity = tuple(replace(case, what=f"{case.what}, before argmax") for case in before.parity)
+    return replace(artifact, parity=(*parity, *artifact.parity))
+
+
+def _proved(order: Order, path: Path) -> Artifact:
+    return prove(order, write_network(order, path))
+
+
+def _with_steps(order: Order, steps: tuple[Include, ...], preparation: Preparation | None) -> Order:
+    """Put steps around the network of an order."""
+    if not steps:
+        return order
+    module, example = include_steps(order.model, order.example, steps, preparation)
+    samples = tuple(module.to_raw(sample) for sample in order.samples)
+    metadata = {"included": [step.value for step in steps], **order.metadata}
+    if module.tail is not None:
+        metadata["channels"] = module.tail.channels
+    return replace(order, model=module, example=example, samples=samples, metadata=metadata)
 
 
 @contextlib.contextmanager

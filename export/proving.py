@@ -66,6 +66,7 @@ def prove(order: Order, written: Written) -> Artifact:
         latency=_compare_latency(order, export),
         sha256=sha256(written.path),
         versions=_versions(),
+        file=written.path.name,
     )
 
 

@@ -20,6 +20,7 @@ from .options import (
     TracebackOption,
     TrustOption,
 )
+from .values import parse_names
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -48,6 +49,18 @@ SizesOption = Annotated[
     str,
     typer.Option("--sizes", metavar="free|fixed", help="Leave the spatial sizes free, or fix the example's."),
 ]
+IncludeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--include",
+        metavar="normalise,flips,activation,argmax",
+        help="What the file shall do besides the network: normalise intensities, average over flips, "
+        "give probabilities, give uint8 labels.",
+    ),
+]
+LicenceOption = Annotated[
+    str | None, typer.Option("--licence", help="What the file shall say of its licence.")
+]
 OpinionOption = Annotated[
     bool,
     typer.Option(
@@ -74,6 +87,8 @@ def export(
     sizes: SizesOption = "free",
     data: SamplesOption = None,
     second_opinion: OpinionOption = True,
+    include: IncludeOption = None,
+    licence: LicenceOption = None,
     checkpoint: CheckpointOption = None,
     arg: ArgumentOption = None,
     shape: InputOption = None,
@@ -87,7 +102,9 @@ def export(
     """
     with answering(traceback) as answer:
         network = open_network(HostRequest.from_options(subject, checkpoint, arg, shape, trust))
-        order = Order(out, target, precision, name, sizes, second_opinion)
+        order = Order(
+            out, target, precision, name, sizes, second_opinion, parse_names(include) or (), licence
+        )
         report = export_network(network, order, read_samples(network, data))
         if json:
             answer.give_json(report)
@@ -106,6 +123,8 @@ class Order:
         name: on a server.
         sizes: `free`, or `fixed` to those of the example.
         second_opinion: whether ONNX's reference evaluator is asked.
+        include: steps inside the file.
+        licence: what the file says of it.
     """
 
     out: Path
@@ -114,6 +133,8 @@ class Order:
     name: str = "model"
     sizes: str = "free"
     second_opinion: bool = True
+    include: tuple[str, ...] = ()
+    licence: str | None = None
 
 
 def export_network(network: Network, order: Order, samples: tuple[Tensor, ...]) -> dict[str, Any]:
@@ -135,9 +156,11 @@ def export_network(network: Network, order: Order, samples: tuple[Tensor, ...]) 
         order.precision,
         samples=samples,
         name=order.name,
-        metadata=describe_network(network),
+        metadata=describe_network(network) | ({"licence": order.licence} if order.licence else {}),
         sizes=order.sizes,
         second_opinion=order.second_opinion,
+        include=order.include,
+        preparation=network.host.preparation,
     )
     if network.run is not None:
         from surgeon.search.reporting import write_report

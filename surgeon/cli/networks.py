@@ -128,15 +128,20 @@ def read_samples(network: Network, data: Path | None) -> tuple[Tensor, ...]:
 
 def describe_network(network: Network) -> dict[str, Any]:
     """Return what an exported model shall say of itself: classes, preparation, what it is made of."""
+    from surgeon.checkpoints import fingerprint
+
     known: dict[str, Any] = {"host": network.host.spec}
     if network.classes is not None:
         known["classes"] = list(network.classes)
-    if network.host.preparation is not None:
-        known["preparation"] = network.host.preparation.to_dict()
-    if network.run is not None:
-        report = read_report(network.run)
-        known |= {"host_fingerprint": report["host"]["fingerprint"], "genotype": report["genotype"]}
-    return known
+    preparation = network.host.preparation
+    if preparation is not None:
+        known["preparation"] = preparation.to_dict()
+        if preparation.spacing is not None:
+            known["spacing"] = list(preparation.spacing)
+    if network.run is None:
+        return known | {"host_fingerprint": fingerprint(network.module)}
+    report = read_report(network.run)
+    return known | {"host_fingerprint": report["host"]["fingerprint"], "genotype": report["genotype"]}
 
 
 def _images(run: Path, preparation: Preparation | None) -> list[Tensor]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
 from surgeon.errors import RunError
 
@@ -23,11 +24,13 @@ class ExportedNetwork(nn.Module):
     Args:
         run: from an image (N, C, *spatial) to outputs.
         spatial_dims: of the image.
+        classes: channels that labels are spread over.
     """
 
-    def __init__(self, run: Callable[[Tensor], list[Tensor]], spatial_dims: int) -> None:
+    def __init__(self, run: Callable[[Tensor], list[Tensor]], spatial_dims: int, classes: int = 1) -> None:
         super().__init__()
         self._run = run
+        self.classes = classes
         self.spatial_dims = spatial_dims
 
     @classmethod
@@ -42,11 +45,20 @@ class ExportedNetwork(nn.Module):
 
         rank = len(_read(folder, lambda content: content["inputs"][0]["shape"]))
         session = open_session(folder / "model.onnx")
-        return cls(lambda image: run_session(session, image), rank - 2)
+        channels = session.get_modelmeta().custom_metadata_map.get("channels", "1")
+        return cls(lambda image: run_session(session, image), rank - 2, int(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the first output (N, classes, *spatial) of an image (N, C, *spatial)."""
-        return self._run(x)[0]
+        """Return the first output (N, classes, *spatial) of an image (N, C, *spatial).
+
+        Labels (N, *spatial) come back as one channel for each class, or as one where the class is 0 or 1.
+        """
+        output = self._run(x)[0]
+        if output.is_floating_point():
+            return output
+        if self.classes == 1:
+            return output.unsqueeze(1).float()
+        return one_hot(output.long(), self.classes).movedim(-1, 1).float()
 
 
 def _read(folder: Path, pick: Callable[[Any], Any]) -> Any:
@@ -65,13 +77,23 @@ def read_recorded_data(folder: Path) -> tuple[Preparation | None, tuple[str, ...
     """
     import onnx
 
-    from surgeon.data import Preparation
-
     model = onnx.load(folder / "model.onnx", load_external_data=False)
     recorded = {entry.key: entry.value for entry in model.metadata_props}
-    preparation = recorded.get("preparation")
     classes = recorded.get("classes")
     return (
-        None if preparation is None else Preparation.from_dict(json.loads(preparation), where=str(folder)),
+        _read_preparation(recorded, str(folder)),
         None if classes is None else tuple(json.loads(classes)),
     )
+
+
+def _read_preparation(recorded: Mapping[str, str], where: str) -> Preparation | None:
+    """Return what is to be done to an image before the file sees it."""
+    from surgeon.data import Preparation
+
+    if "preparation" not in recorded:
+        return None
+    values = json.loads(recorded["preparation"])
+    if "normalise" in json.loads(recorded.get("included", "[]")):
+        steps = ("clip", "mean", "std")
+        values = {name: value for name, value in values.items() if name not in steps} | {"scale": "none"}
+    return Preparation.from_dict(values, where=where)

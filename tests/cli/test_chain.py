@@ -116,6 +116,20 @@ def test_a_host_is_exported_without_a_run(cli: Cli, tiny: str, images: Path, tmp
     assert done.json == read(tmp_path / "x" / "export.json")
 
 
+def test_labels_from_raw_images_score_as_the_network_does(
+    cli: Cli, tiny: str, images: Path, tmp_path: Path
+) -> None:
+    steps = ("--include", "argmax", "--licence", "CC0", "--no-second-opinion")
+    done = cli("export", tiny, "--out", tmp_path / "x", "--data", images, "--json", *steps)
+    assert done.code == 0, done.err
+    assert done.json["outputs"][0]["type"] == "uint8"
+    assert done.json["second_opinion"] is None
+    of_host = cli("evaluate", tiny, "--data", images, "--json")
+    of_export = cli("evaluate", tmp_path / "x", "--data", images, "--json")
+    assert of_export.code == 0, of_export.err
+    assert of_export.json["dice_mean"] == pytest.approx(of_host.json["dice_mean"], abs=1e-6)
+
+
 def test_a_person_sees_proof_and_next_command(cli: Cli, tiny: str, tmp_path: Path) -> None:
     done = cli("export", tiny, "--out", tmp_path / "x", "--sizes", "fixed")
     assert done.code == 0, done.err
