@@ -38,7 +38,7 @@ class Artifact:
         fusion: what each pass did.
         nodes: how many nodes the ONNX graph has.
         kept_in_fp32: nodes that stayed in float32 in a float16 export, with the reason.
-        latency: of host and export on the example, in milliseconds.
+        latency: of host and export, in int8 also of the export in float32, on the example, in milliseconds.
         sha256: of the file.
         versions: of torch, onnx and onnxruntime.
         file: name of the ONNX file.

@@ -77,7 +77,7 @@ def check_everything(
     proved = (
         _check_sizes(gate, example, limits) if freedom.sizes else Sizes(False, 0, *[_spatial(example)] * 2)
     )
-    gate.check_all(_samples(example, freedom, samples))
+    gate.check_all(real_cases(example, freedom, samples))
     return proved
 
 
@@ -151,7 +151,12 @@ def _find_largest(gate: Gate, example: Example, step: int, limit: int | None) ->
     return grown if gate.check(Case("largest", _sized(example, grown, 23), required=False)) else next_step
 
 
-def _samples(example: Example, freedom: Freedom, samples: Sequence[Any]) -> Iterator[Case]:
+def real_cases(example: Example, freedom: Freedom, samples: Sequence[Any]) -> Iterator[Case]:
+    """Make a case of every real sample.
+
+    Raises:
+        InputError: a sample does not have the form of the example.
+    """
     rank = len(image_shapes(example)[0])
     for number, sample in enumerate(samples):
         given = sample

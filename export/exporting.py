@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from surgeon.data import Preparation
+from surgeon.errors import InputError
 from surgeon.files import write_json
 from surgeon.tracing import as_example
 
@@ -21,10 +22,10 @@ from .included import Include, parse_includes
 from .included import include as include_steps
 from .order import Order, find_policy
 from .placing import check_folder, check_name, placed_whole
-from .proving import prove
-from .targets import find_precision, find_target
+from .proving import prove, prove_quantised
+from .targets import Precision, find_precision, find_target
 from .triton.repository import write_repository
-from .writing import write_network
+from .writing import write_network, write_quantised
 
 
 def to_onnx(
@@ -54,7 +55,8 @@ def to_onnx(
         out_dir: the folder to write: `model.onnx`, `export.json`, and `triton/` for that target. A former
             export in it is replaced.
         target: `ort-cpu`, `ort-cuda`, `ort-tensorrt` or `triton`.
-        precision: `fp32` or `fp16` (norms and wide activations stay in float32; so do inputs and outputs).
+        precision: `fp32`, `fp16` (norms and wide activations stay in float32; so do inputs and outputs), or
+            `int8` (convolutions and products, calibrated on the samples; held against the network on those).
         kwargs: keyword inputs.
         samples: real inputs for the proof, tensors `(C, *spatial)` or `(N, C, *spatial)`.
         name: of the model on a server.
@@ -91,6 +93,12 @@ def to_onnx(
         dict(metadata or {}),
         second_opinion,
     )
+    if order.precision is Precision.INT8 and not order.samples:
+        raise InputError(
+            "int8 is calibrated on real inputs, and none were given",
+            where="precision int8",
+            fix="give samples (--data DIR), some dozen that show what the network will meet",
+        )
     folder = check_folder(Path(out_dir))
     with _evaluating(model), placed_whole(folder) as part:
         artifact = _export(order, steps, preparation, part)
@@ -108,7 +116,8 @@ def _export(
         return _proved(_with_steps(order, steps, preparation), part / "model.onnx")
     # Labels hide differences: what they are taken from is proved first.
     scores = tuple(step for step in steps if step is not Include.ARGMAX)
-    before = _proved(_with_steps(order, scores, preparation), part / "scores.onnx")
+    exact = replace(order, precision=Precision.FP32) if order.precision is Precision.INT8 else order
+    before = _proved(_with_steps(exact, scores, preparation), part / "scores.onnx")
     before.model.unlink()
     artifact = _proved(_with_steps(order, steps, preparation), part / "model.onnx")
     parity = tuple(replace(case, what=f"{case.what}, before argmax") for case in before.parity)
@@ -116,7 +125,15 @@ def _export(
 
 
 def _proved(order: Order, path: Path) -> Artifact:
-    return prove(order, write_network(order, path))
+    if order.precision is not Precision.INT8:
+        return prove(order, write_network(order, path))
+    # The translation is proved in float32; int8 then answers for rounding alone.
+    exact = replace(order, precision=Precision.FP32)
+    plain = write_network(exact, path.with_name("fp32.onnx"))
+    proved = prove(exact, plain)
+    artifact = prove_quantised(order, plain, proved, write_quantised(order, plain, path))
+    plain.path.unlink()
+    return artifact
 
 
 def _with_steps(order: Order, steps: tuple[Include, ...], preparation: Preparation | None) -> Order:

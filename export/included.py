@@ -169,6 +169,14 @@ class Normalise(nn.Module):
                 where="include: normalise",
                 fix="give a preparation, or leave normalise out",
             )
+        of_whole = preparation.scale.value in ("minmax", "zscore") and preparation.window is not None
+        if preparation.mask_nonzero or of_whole:
+            raise InputError(
+                "the intensities are scaled by statistics that the network's input does not show: of the "
+                "whole image, or of what is not zero",
+                where="include: normalise",
+                fix="leave normalise out",
+            )
         if example.kwargs or not all(isinstance(x, Tensor) and x.is_floating_point() for x in example.args):
             raise InputError(
                 "not every input is an image", where="include: normalise", fix="leave normalise out"

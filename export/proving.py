@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -15,7 +17,7 @@ from surgeon.files import sha256
 from surgeon.tracing import Example
 
 from .artifact import Artifact
-from .cases import Sizes, check_everything, small_example
+from .cases import Sizes, check_everything, real_cases, small_example
 from .divergence import Stages, find_divergence
 from .flattening import leaves_of, size_limits
 from .gate import THRESHOLDS, Gate
@@ -27,28 +29,19 @@ from .writing import Written
 
 
 def prove(order: Order, written: Written) -> Artifact:
-    """Put the file through the gate and say what was found."""
-    target = order.target
-    provider = target.provider if torch.cuda.is_available() else "CPUExecutionProvider"
-    free = written.flat.freedom.sizes
-    session = open_session(
-        written.path,
-        target.name if provider == target.provider else provider,
-        # As many as torch uses, or the latencies could not be compared.
-        threads=torch.get_num_threads(),
-        free_sizes=free,
-    )
+    """Put a file in float32 or float16 through the gate and say what was found.
 
-    def export(example: Example) -> list[Tensor]:
-        return run_session(session, leaves_of(example))
-
+    Raises:
+        ExportError: it does not compute what the network computes.
+    """
+    export, provider = _open(order, written)
     gate = Gate(order.host, export, THRESHOLDS[order.precision], _locator(order, written))
     limits = size_limits(written.flat.program)
     proved = check_everything(gate, order.example, written.flat.freedom, limits, order.samples)
     return Artifact(
         folder=written.path.parent,
         name=order.name,
-        target=target,
+        target=order.target,
         precision=order.precision,
         inputs=ports_of(written.model.graph.inputs),
         outputs=ports_of(written.model.graph.outputs),
@@ -63,11 +56,54 @@ def prove(order: Order, written: Written) -> Artifact:
         fusion=written.passes,
         nodes=len(written.model.graph),
         kept_in_fp32=written.kept_in_fp32,
-        latency=_compare_latency(order, export),
+        latency=_compare_latency(order, {"export": export}),
         sha256=sha256(written.path),
         versions=_versions(),
         file=written.path.name,
     )
+
+
+def prove_quantised(order: Order, plain: Written, proved: Artifact, quantised: Written) -> Artifact:
+    """Hold a file in int8 against the network on the real samples it was calibrated on.
+
+    Args:
+        order: with samples.
+        plain: the same in float32, still in its file.
+        proved: what was found of that.
+        quantised: the file in int8.
+
+    Raises:
+        ExportError: rounding changed too many classes.
+    """
+    export, _ = _open(order, quantised)
+    gate = Gate(order.host, export, THRESHOLDS[order.precision])
+    gate.check_all(real_cases(order.example, quantised.flat.freedom, order.samples))
+    calls = {"export": export, "fp32": _open(order, plain)[0]}
+    return replace(
+        proved,
+        precision=order.precision,
+        parity=(*(replace(case, what=f"{case.what}, before int8") for case in proved.parity), *gate.compared),
+        threshold=gate.threshold,
+        nodes=len(quantised.model.graph),
+        kept_in_fp32=quantised.kept_in_fp32,
+        latency=_compare_latency(order, calls),
+        sha256=sha256(quantised.path),
+        file=quantised.path.name,
+    )
+
+
+def _open(order: Order, written: Written) -> tuple[Callable[[Example], list[Tensor]], str]:
+    """Open a file where it will run, and return how to call it and the provider."""
+    target = order.target
+    provider = target.provider if torch.cuda.is_available() else "CPUExecutionProvider"
+    session = open_session(
+        written.path,
+        target.name if provider == target.provider else provider,
+        # As many as torch uses, or the latencies could not be compared.
+        threads=torch.get_num_threads(),
+        free_sizes=written.flat.freedom.sizes,
+    )
+    return (lambda example: run_session(session, leaves_of(example))), provider
 
 
 def _locator(order: Order, written: Written) -> Callable[[Example], str]:
@@ -116,10 +152,13 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _compare_latency(order: Order, export: Callable[[Example], Any]) -> dict[str, Latency]:
+def _compare_latency(order: Order, exports: Mapping[str, Callable[[Example], Any]]) -> dict[str, Latency]:
     def host() -> Any:
         with torch.inference_mode():
             return order.model(*order.example.args, **order.example.kwargs)
 
-    names = ("host", "export")
-    return dict(zip(names, measure_latency((host, lambda: export(order.example))), strict=True))
+    calls: list[Callable[[], object]] = [
+        host,
+        *(functools.partial(export, order.example) for export in exports.values()),
+    ]
+    return dict(zip(("host", *exports), measure_latency(calls), strict=True))

@@ -10,10 +10,11 @@ from surgeon.errors import InputError
 
 
 class Precision(Enum):
-    """The type of weights and activations inside the graph; inputs and outputs are float32 in both."""
+    """The type of weights and activations inside the graph; inputs and outputs are float32 in all."""
 
     FP32 = "fp32"
     FP16 = "fp16"
+    INT8 = "int8"
 
 
 @dataclass(frozen=True, slots=True)

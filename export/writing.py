@@ -14,7 +14,7 @@ from torch.export import ExportedProgram
 from surgeon.errors import InputError
 from surgeon.tracing import Example, private_copy
 
-from .cases import takes_other_sizes
+from .cases import real_cases, takes_other_sizes
 from .flattening import (
     Flat,
     Freedom,
@@ -30,6 +30,7 @@ from .naming import input_names, output_names
 from .onnx import build_model, write_model
 from .order import Order, SizePolicy
 from .precision import halve
+from .quantised import quantise
 from .targets import Precision
 
 
@@ -73,6 +74,23 @@ def write_network(order: Order, path: Path) -> Written:
         written, kept = halve(written, leaves_of(example))
     write_model(written, path)
     return Written(path, written, flat, program, plain, fused.passes, kept)
+
+
+def write_quantised(order: Order, plain: Written, path: Path) -> Written:
+    """Write a proved network once more, in int8.
+
+    Args:
+        order: with the samples to calibrate on.
+        plain: the network in float32.
+        path: of the new file.
+    """
+    inputs = [
+        leaves_of(case.example) for case in real_cases(order.example, plain.flat.freedom, order.samples)
+    ]
+    model, kept = quantise(plain.plain, inputs, order.target)
+    model.metadata_props.update(plain.model.metadata_props)
+    write_model(model, path)
+    return replace(plain, path=path, model=model, kept_in_fp32=kept)
 
 
 def _run_once(order: Order) -> Any:

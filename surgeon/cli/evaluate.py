@@ -93,11 +93,17 @@ def score(request: HostRequest, images: DataRequest, device: str) -> dict[str, A
         "network": request.spec,
         "form": form.value,
         "data": cohort.to_dict(),
-        **_scores(module.to(device), cohort, device),
+        **score_module(module.to(device), cohort, device),
     }
 
 
-def _scores(module: nn.Module, cohort: Cohort, device: str) -> dict[str, Any]:
+def score_export(folder: Path, images: DataRequest) -> dict[str, Any]:
+    """Score an exported model on labelled images; plain JSON, as `surgeon.scores.Scores.to_dict`."""
+    return score_module(*_open_export(folder, images), "cpu")
+
+
+def score_module(module: nn.Module, cohort: Cohort, device: str) -> dict[str, Any]:
+    """Score a network on labelled images; plain JSON, as `surgeon.scores.Scores.to_dict`."""
     import torch
 
     from surgeon.scores import evaluate as score_cases

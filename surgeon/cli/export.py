@@ -10,7 +10,7 @@ import typer
 
 from .answer import Answer, answering
 from .hosting import HostRequest
-from .networks import Network, describe_network, open_network, read_samples
+from .networks import CALIBRATING, Network, describe_network, open_network, read_samples
 from .options import (
     HOST_FORMS,
     ArgumentOption,
@@ -42,7 +42,12 @@ TargetOption = Annotated[
     typer.Option("--target", metavar="ort-cpu|ort-cuda|ort-tensorrt|triton", help="Where it will run."),
 ]
 PrecisionOption = Annotated[
-    str, typer.Option("--precision", metavar="fp32|fp16", help="Of weights and activations.")
+    str,
+    typer.Option(
+        "--precision",
+        metavar="fp32|fp16|int8",
+        help="Of weights and activations; int8 is calibrated on --data.",
+    ),
 ]
 NameOption = Annotated[str, typer.Option("--name", help="The name of the model on a server.")]
 SizesOption = Annotated[
@@ -105,7 +110,10 @@ def export(
         order = Order(
             out, target, precision, name, sizes, second_opinion, parse_names(include) or (), licence
         )
-        report = export_network(network, order, read_samples(network, data))
+        most = {"most": CALIBRATING} if precision == "int8" else {}
+        report = export_network(network, order, read_samples(network, data, **most))
+        if precision == "int8" and data is not None:
+            report = with_dice(report, order.out, network, data)
         if json:
             answer.give_json(report)
         else:
@@ -169,12 +177,44 @@ def export_network(network: Network, order: Order, samples: tuple[Tensor, ...]) 
     return artifact.to_dict()
 
 
+def with_dice(report: dict[str, Any], folder: Path, network: Network, data: Path) -> dict[str, Any]:
+    """Score network and export on labelled images, and keep what the export costs beside its proof.
+
+    Args:
+        report: content of `export.json`.
+        folder: of the export.
+        network: what was exported.
+        data: labelled images.
+
+    Raises:
+        DataError: the labels do not suit the network.
+    """
+    from surgeon.files import write_json
+
+    from .cohorts import DataRequest
+    from .evaluate import score_export, score_module
+
+    images = DataRequest(data, classes=network.classes)
+    cohort = images.open(network.host.preparation, network.inputs[0].dim() - 2)
+    dice = {
+        "network": score_module(network.module, cohort, "cpu")["dice_mean"],
+        "export": score_export(folder, images)["dice_mean"],
+    }
+    report = {**report, "dice": {**dice, "cost": dice["network"] - dice["export"]}}
+    write_json(folder / "export.json", report)
+    return report
+
+
 def show_export(answer: Answer, report: dict[str, Any], out: Path) -> None:
     """Print the proof, the files and the next command."""
     from .outcome import path_table
 
     answer.say(parity_table(report))
     answer.say(latency_line(report), "")
+    if "dice" in report:
+        answer.say(
+            "Dice on the data: network {network:.4f}, export {export:.4f}".format(**report["dice"]), ""
+        )
     paths: dict[str, Path | str] = {"model": out / "model.onnx", "proof": out / "export.json"}
     repository = out / "triton"
     if repository.is_dir():
@@ -215,6 +255,8 @@ def latency_line(report: dict[str, Any]) -> str:
     line = (
         f"median latency here: host {latency['host']['p50']:.1f} ms, export {latency['export']['p50']:.1f} ms"
     )
+    if "fp32" in latency:
+        line += f" (in fp32 {latency['fp32']['p50']:.1f} ms)"
     return f"{line}; {latency['remark']}" if latency["remark"] else line
 
 

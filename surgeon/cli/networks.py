@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from surgeon.hosts import Host
 
 _MOST_SAMPLES = 4
+# int8 is calibrated on them; more do not move the ranges much.
+CALIBRATING = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +101,13 @@ def read_report(run: Path) -> dict[str, Any]:
     return content
 
 
-def read_samples(network: Network, data: Path | None) -> tuple[Tensor, ...]:
+def read_samples(network: Network, data: Path | None, most: int = _MOST_SAMPLES) -> tuple[Tensor, ...]:
     """Return real inputs for the gate of an export: of the data folder, else those that the RUN kept.
 
     Args:
         network: what will be exported.
         data: labelled images.
+        most: how many of them, spread over the data.
 
     Returns:
         images (1, C, *spatial).
@@ -121,7 +124,7 @@ def read_samples(network: Network, data: Path | None) -> tuple[Tensor, ...]:
         from surgeon.scores import middle_patch
 
         window = cohort.preparation.window
-        cases = cohort.cases[:_MOST_SAMPLES]
+        cases = cohort.cases[:: -(-len(cohort.cases) // most)]
         return tuple(middle_patch(cohort.read(case).image, window).unsqueeze(0) for case in cases)
     return () if network.run is None else tuple(_images(network.run, network.host.preparation))
 

@@ -130,6 +130,24 @@ def test_labels_from_raw_images_score_as_the_network_does(
     assert of_export.json["dice_mean"] == pytest.approx(of_host.json["dice_mean"], abs=1e-6)
 
 
+def test_int8_is_calibrated_on_the_data_and_says_what_it_costs(
+    cli: Cli, tiny: str, images: Path, tmp_path: Path
+) -> None:
+    refused = cli("export", tiny, "--out", tmp_path / "x", "--precision", "int8")
+    assert refused.code == 2
+    assert "int8 is calibrated on real inputs" in refused.err
+    words = ("export", tiny, "--out", tmp_path / "x", "--precision", "int8", "--data", images)
+    done = cli(*words, "--json")
+    assert done.code == 0, done.err
+    assert done.json == read(tmp_path / "x" / "export.json")
+    dice = done.json["dice"]
+    of_host = cli("evaluate", tiny, "--data", images, "--json")
+    of_export = cli("evaluate", tmp_path / "x", "--data", images, "--json")
+    assert dice["network"] == of_host.json["dice_mean"]
+    assert dice["export"] == of_export.json["dice_mean"]
+    assert dice["cost"] == pytest.approx(dice["network"] - dice["export"])
+
+
 def test_a_person_sees_proof_and_next_command(cli: Cli, tiny: str, tmp_path: Path) -> None:
     done = cli("export", tiny, "--out", tmp_path / "x", "--sizes", "fixed")
     assert done.code == 0, done.err

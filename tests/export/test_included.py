@@ -7,6 +7,7 @@ from torch import nn
 
 from surgeon.data import Preparation
 from surgeon.data.preparing import prepare_intensities
+from surgeon.data.window import Window
 from surgeon.errors import InputError
 
 from .networks import image, small_unet
@@ -77,6 +78,12 @@ def test_steps_that_do_not_suit_the_network_are_refused(tmp_path):
         to_onnx(network, image(), tmp_path, include=["argmin"])
     with pytest.raises(InputError, match="nothing says how images are normalised"):
         to_onnx(network, image(), tmp_path, include=["normalise"])
+    for unseen in (
+        Preparation(scale="zscore", mask_nonzero=True),
+        Preparation("minmax", window=Window((8, 8))),
+    ):
+        with pytest.raises(InputError, match="statistics that the network's input does not show"):
+            to_onnx(network, image(), tmp_path, include=["normalise"], preparation=unseen)
     with pytest.raises(InputError, match="gives probabilities already"):
         to_onnx(nn.Sequential(network, nn.Softmax(1)), image(), tmp_path, include=["activation"])
     with pytest.raises(InputError, match="gives no map of classes"):

@@ -1,0 +1,84 @@
+import onnx
+import pytest
+import torch
+from surgeon.export import open_session, run_session, to_onnx
+from torch import nn
+
+from surgeon.errors import ExportError, InputError
+
+from .networks import image, small_unet, stir
+
+
+def samples(rank=2, count=4):
+    return [image(rank, 16 + 2 * index)[0] for index in range(count)]
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+def test_convolutions_run_in_int8_except_the_last_and_classes_stay(rank, tmp_path):
+    network = small_unet(rank)
+    given = [x[..., :16] for x in samples(rank)] if rank == 3 else samples()
+    artifact = to_onnx(network, image(rank), tmp_path / "out", precision="int8", samples=given)
+    model = onnx.load(artifact.model)
+    producers = {name: node for node in model.graph.node for name in node.output}
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    wholes = [node.name for node in convolutions if producers.get(node.input[1]) is None]
+    assert wholes == list(artifact.kept_in_fp32)
+    assert len(wholes) < len(convolutions)
+    judged = [case for case in artifact.parity if "before int8" not in case.what]
+    assert [case.what for case in judged] == [f"sample {index}" for index in range(4)]
+    assert 1e-4 < max(case.difference.relative for case in judged) < 0.2
+    assert max(case.difference.relative for case in artifact.parity[:-4]) < 1e-4
+    assert set(artifact.latency) == {"host", "export", "fp32"}
+    assert sorted(path.name for path in artifact.folder.iterdir()) == ["export.json", "model.onnx"]
+
+
+def test_int8_labels_are_those_of_the_network_nearly_everywhere(tmp_path):
+    network, x = small_unet(), image(size=22)
+    artifact = to_onnx(
+        network, image(), tmp_path / "out", precision="int8", samples=samples(), include=["argmax"]
+    )
+    with torch.no_grad():
+        expected = network(x).argmax(1)
+    assert (run_session(open_session(artifact.model), x)[0] == expected).double().mean() > 0.95
+
+
+def test_signed_and_symmetric_where_a_gpu_runs_it(tmp_path):
+    artifact = to_onnx(
+        small_unet(), image(), tmp_path / "out", "ort-cuda", precision="int8", samples=samples()
+    )
+    content = onnx.load(artifact.model).graph
+    constants = {item.name: onnx.numpy_helper.to_array(item) for item in content.initializer}
+    zeros = [constants[node.input[2]] for node in content.node if node.op_type == "QuantizeLinear"]
+    assert {zero.dtype.name for zero in zeros} == {"int8"}
+    assert not any(zero.any() for zero in zeros)
+
+
+def test_int8_without_samples_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"none were given\n.*\n  fix: give samples \(--data DIR\)"):
+        to_onnx(small_unet(), image(), tmp_path / "out", precision="int8")
+
+
+def test_a_network_that_rounding_breaks_is_refused(tmp_path):
+    class Fragile(nn.Module):
+        """Tells classes apart by a hundredth of the range of its activations."""
+
+        def __init__(self):
+            super().__init__()
+            self.wide = nn.Conv2d(1, 8, 3, padding=1)
+            self.head = nn.Conv2d(8, 2, 1)
+
+        def forward(self, x):
+            return self.head(self.wide(x) + 300)
+
+    network = stir(Fragile())
+    with torch.no_grad():
+        total = network.head.weight.sum(1).flatten() * 300
+        network.head.bias.copy_(-total)
+    with pytest.raises(ExportError, match=r"argmax agreement[\s\S]*where: sample 0"):
+        to_onnx(network, image(), tmp_path / "out", precision="int8", samples=samples())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_network_without_products_cannot_run_in_int8(tmp_path):
+    with pytest.raises(ExportError, match="none of its nodes can run in int8"):
+        to_onnx(nn.Sigmoid(), image(), tmp_path / "out", precision="int8", samples=samples())
