@@ -45,6 +45,7 @@ class BatchNorm(nn.Module):
         momentum: weight of a batch in the running statistics.
     """
 
+    epsilon = 1e-5
     running_mean: Tensor
     running_var: Tensor
     batches: Tensor
@@ -61,13 +62,23 @@ class BatchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise `x (N, C, *spatial)`."""
-        return self.scaled(x, self.weight)
-
-    def scaled(self, x: Tensor, weight: Tensor | None) -> Tensor:
-        """Normalise `x (N, C, *spatial)` with the scale `weight (C,)` in place of the module's own."""
-        by_batch = self.training and x.shape[0] * math.prod(x.shape[2:]) > 1
+        by_batch = self.by_batch(x.shape[0] * math.prod(x.shape[2:]))
         momentum = self._next_momentum() if by_batch else self.momentum
-        return F.batch_norm(x, self.running_mean, self.running_var, weight, self.bias, by_batch, momentum)
+        return F.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, by_batch, momentum, self.epsilon
+        )
+
+    def by_batch(self, positions: int) -> bool:
+        """Tell whether a batch of that many values for each channel is normalised by itself."""
+        return self.training and positions > 1
+
+    @torch.no_grad()
+    def follow(self, mean: Tensor, variance: Tensor, positions: int) -> None:
+        """Move the running statistics towards a batch's mean and variance `(C,)` (divided by `positions`)."""
+        momentum = self._next_momentum()
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
+        unbiased = variance * (positions / (positions - 1))
+        self.running_var.lerp_(unbiased.to(self.running_var.dtype), momentum)
 
     def restart(self) -> None:
         """Let the running statistics begin anew with the next batch."""

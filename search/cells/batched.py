@@ -5,8 +5,9 @@ approximated):
 
 - pools and their affine-free BatchNorm do not depend on the edge: once for each state;
 - the same convolution on all edges that leave a state is ONE grouped convolution;
-- softmax(alpha) * softmax(beta) scales an edge's operation in its last BatchNorm, not in a pass of its own;
-- bypass, concatenation and shuffle are linear: once for each state that is made, not for each edge.
+- an operation's last 1x1 convolution, its BatchNorm, softmax(alpha) * softmax(beta) and the sum over the
+  operations are one product for each kind of operation (see `rows`);
+- bypass, concatenation and shuffle are linear: a product for each edge that adds to the new state.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from torch import Tensor, nn
 from ..operations import GROUPED, OPERATIONS, BatchNorm, OperationFactory, check_operations
 from .architecture import Architecture
 from .frame import Entry, Exit
+from .layers import run_convolutions, run_pool, scaled
 from .reference import MixedOperation, SearchCell, check_architecture, shuffle_order, weights_of
+from .rows import Product, add_products, grid_of, to_maps, to_rows
 from .spec import CellSpec
 
 
@@ -33,50 +36,60 @@ class Fan(nn.Module):
         table: factories of the operations by name.
     """
 
+    blocks: Tensor
+    copies: Tensor
+
     def __init__(self, spec: CellSpec, source: int, table: Mapping[str, OperationFactory]) -> None:
         super().__init__()
         self.leaving = tuple(index for index, (start, _) in enumerate(spec.edges) if start == source)
         self.names = tuple(name for name in spec.operations if name != "none")
         self._columns = tuple(spec.operations.index(name) for name in self.names)
-        copies = len(self.leaving)
+        edges, channels = len(self.leaving), spec.operated
         self.operations = nn.ModuleDict()
         for name in self.names:
-            self.operations[name] = _build(name, spec, table, copies)
+            self.operations[name] = _build(name, spec, table, edges)
+        blocks = torch.block_diag(*torch.ones(edges, channels, channels))
+        self.register_buffer("blocks", blocks, persistent=False)
+        self.register_buffer("copies", torch.eye(channels).repeat(1, edges), persistent=False)
 
-    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
+    def forward(self, x: Tensor, grid: tuple[int, ...], weights: Tensor) -> Tensor:
         """Weigh and sum the operations of every leaving edge.
 
         Args:
-            x: the operated channels of the state, `(N, operated, *spatial)`.
+            x: the operated channels of the state, `(P, operated)`.
+            grid: `(N, *spatial)`.
             weights: of edges and operations `(E, O)`: softmax(alpha) * softmax(beta).
 
         Returns:
-            `(N, L, operated, *spatial)`, L being the number of leaving edges.
+            `(P, L * operated)`, L being the number of leaving edges.
         """
-        mine = weights[list(self.leaving)]  # (L, O)
-        shape = (len(self.leaving), x.shape[1])
-        wide = x.repeat(1, shape[0], *(1,) * (x.ndim - 2))  # (N, L * operated, *spatial)
-        terms = [
-            self._term(name, x, wide, mine[:, column], shape)
-            for name, column in zip(self.names, self._columns, strict=True)
-        ]
-        return functools.reduce(torch.add, terms)
+        scales = self._scales(weights, x.shape[1])
+        positive = x.relu()
+        wide = positive.repeat(1, len(self.leaving))  # (P, L * operated)
+        products, own = [], []
+        for name, operation in self.operations.items():
+            if isinstance(operation, nn.ModuleList):  # a user's own: one for each edge
+                outs = [to_rows(one(to_maps(x, grid))) for one in operation]
+                own.append(torch.cat(outs, dim=1) * scales[name])
+            elif name in SHARING:
+                products.append(scaled(run_convolutions(operation, positive, grid), scales[name]))
+            elif name in GROUPED:
+                products.append(scaled(run_convolutions(operation, wide, grid, self.blocks), scales[name]))
+            elif isinstance(operation, nn.Identity):
+                products.append(Product(x, self.copies * scales[name]))
+            else:
+                products.append(self._pooled(operation, x, grid, scales[name]))
+        return functools.reduce(torch.add, [*([add_products(products)] if products else []), *own])
 
-    def _term(self, name: str, x: Tensor, wide: Tensor, weight: Tensor, shape: tuple[int, int]) -> Tensor:
-        operation = self.operations[name]
-        if isinstance(operation, nn.ModuleList):  # a user's own: one for each edge
-            outs = [w * one(x) for w, one in zip(weight, operation, strict=True)]
-            return torch.stack(outs, dim=1)
-        if name in GROUPED:
-            *layers, norm = operation.children()
-            hidden = functools.reduce(lambda value, layer: layer(value), layers, wide)
-            scale = weight.repeat_interleave(shape[1])  # (L * operated,)
-            assert isinstance(norm, BatchNorm)
-            out = norm.scaled(hidden, scale)
-            return out.reshape(out.shape[0], *shape, *out.shape[2:])  # (N, L, operated, *spatial)
-        scale = weight.view(1, -1, 1, *(1,) * (x.ndim - 2))
-        once: Tensor = operation(x)
-        return scale * once.unsqueeze(1)
+    def _scales(self, weights: Tensor, channels: int) -> dict[str, Tensor]:
+        """Return the weight of each operation on each channel of each leaving edge, `(L * channels,)`."""
+        mine = weights[list(self.leaving)].repeat_interleave(channels, dim=0)
+        return dict(zip(self.names, mine[:, list(self._columns)].unbind(1), strict=True))
+
+    def _pooled(self, operation: nn.Module, x: Tensor, grid: tuple[int, ...], scale: Tensor) -> Product:
+        pool, norm = operation.children()
+        assert isinstance(norm, BatchNorm)
+        return Product(run_pool(pool, x, grid), self.copies, norm, scale, owned=True)
 
 
 class BatchedSearchCell(nn.Module):
@@ -93,7 +106,7 @@ class BatchedSearchCell(nn.Module):
         InputError: an operation is not in the table, or alpha is for other edges or operations.
     """
 
-    order: Tensor
+    shuffle: Tensor
 
     def __init__(
         self,
@@ -112,7 +125,8 @@ class BatchedSearchCell(nn.Module):
         sources = spec.inputs.number + spec.states - 1  # nothing leaves the last state
         self.fans = nn.ModuleList(Fan(spec, source, table) for source in range(sources))
         self.exit = Exit(spec)
-        self.register_buffer("order", shuffle_order(spec, torch.device("cpu")), persistent=False)
+        order = shuffle_order(spec, torch.device("cpu"))
+        self.register_buffer("shuffle", torch.eye(spec.inner)[:, order], persistent=False)
 
     def rotate(self, step: int) -> None:
         """Choose which channels are operated on: another block of them at every step, in turn."""
@@ -130,29 +144,36 @@ class BatchedSearchCell(nn.Module):
         """Map `skip (N, C, *spatial)`, and `decoder (N, D, *spatial)` if needed, to `(N, C, *spatial)`."""
         operation_weights, edge_weights = self.architecture()
         weights = operation_weights * edge_weights[:, None]  # (E, O)
-        # States are held turned, so that the operated channels come first.
-        turned = [_turn(x, -self.offset) for x in self.entry(skip, decoder)]
+        grid = grid_of(skip)
+        states = [to_rows(x) for x in self.entry(skip, decoder)]
+        first = len(states)
+        operated, bypass = self._places()
         edges: dict[int, Tensor] = {}
-        for source, x in enumerate(turned):
-            edges.update(self._leave(source, x, weights))
-        states: list[Tensor] = []
+        for source, x in enumerate(states):
+            edges.update(self._leave(source, x, grid, weights))
         for incoming in self.spec.incoming:
             mixed = functools.reduce(torch.add, (edges.pop(edge) for edge, _ in incoming))
-            passed = (edge_weights[edge] * turned[i][:, self.spec.operated :] for edge, i in incoming)
-            joined = torch.cat((mixed, functools.reduce(torch.add, passed)), dim=1)
-            states.append(_turn(joined, self.offset).index_select(1, self.order))
-            turned.append(_turn(states[-1], -self.offset))
-            edges.update(self._leave(len(turned) - 1, turned[-1], weights))
-        out: Tensor = self.exit(skip, states)
-        return out
+            passed = [Product(states[i], bypass * edge_weights[edge]) for edge, i in incoming]
+            states.append(add_products([Product(mixed, operated), *passed]))
+            edges.update(self._leave(len(states) - 1, states[-1], grid, weights))
+        return self.exit.join(skip, states[first:])
 
-    def _leave(self, source: int, x: Tensor, weights: Tensor) -> Mapping[int, Tensor]:
-        """Compute the edges that leave a state: their index, and `(N, operated, *spatial)`."""
+    def _places(self) -> tuple[Tensor, Tensor]:
+        """Return where channels go in a new state, as matrices: `(operated, inner)` and `(inner, inner)`."""
+        shuffled = self.shuffle.roll(-self.offset, dims=0)  # operated channels first
+        bypass = shuffled.clone()
+        bypass[: self.spec.operated] = 0
+        return shuffled[: self.spec.operated], bypass.roll(self.offset, dims=0)
+
+    def _leave(self, source: int, x: Tensor, grid: tuple[int, ...], weights: Tensor) -> Mapping[int, Tensor]:
+        """Compute the edges that leave a state `(P, inner)`: their index, and `(P, operated)`."""
         if source >= len(self.fans):
             return {}
-        fan = self.fans[source]
+        fan, operated = self.fans[source], self.spec.operated
         assert isinstance(fan, Fan)
-        return dict(zip(fan.leaving, fan(x[:, : self.spec.operated], weights).unbind(1), strict=True))
+        first = torch.roll(x, -self.offset, dims=1) if self.offset else x
+        outs = fan(first[:, :operated].contiguous(), grid, weights)
+        return dict(zip(fan.leaving, outs.split(operated, dim=1), strict=True))
 
     @torch.no_grad()
     def from_reference(self, cell: SearchCell) -> BatchedSearchCell:
@@ -194,14 +215,14 @@ class BatchedSearchCell(nn.Module):
                     yield operation.state_dict(), [part.state_dict() for part in parts], name not in GROUPED
 
 
+SHARING = ("pointwise",)
+"""Operations whose first layer mixes channels: all edges can read the same input."""
+
+
 def _operation(cell: SearchCell, edge: int, column: int) -> nn.Module:
     mixed = cell.edges[edge]
     assert isinstance(mixed, MixedOperation)
     return mixed.operations[column]
-
-
-def _turn(x: Tensor, offset: int) -> Tensor:
-    return torch.roll(x, offset, dims=1) if offset else x
 
 
 def _build(name: str, spec: CellSpec, table: Mapping[str, OperationFactory], copies: int) -> nn.Module:

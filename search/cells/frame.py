@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ..genotype import CellMerge
 from ..operations import CONVOLUTIONS, BatchNorm
+from .rows import Product, add_products, grid_of, to_maps
 from .spec import CellSpec
 
 
@@ -58,3 +59,19 @@ class Exit(nn.Module):
         """Map the states, each `(N, inner, *spatial)`, to what takes the skip's place `(N, C, *spatial)`."""
         out: Tensor = self.expansion(torch.cat(states, dim=1))
         return out if self.gamma is None else skip + self.gamma * out
+
+    def join(self, skip: Tensor, states: list[Tensor]) -> Tensor:
+        """Do what `forward` does with states as rows `(P, inner)`; returns `(N, C, *spatial)`.
+
+        The result is laid out in memory as the skip is: hosts may ask for views that need it.
+        """
+        matrix, shift = self.expansion.weight.flatten(1).t(), self.expansion.bias  # (states * inner, C)
+        assert shift is not None
+        if self.gamma is not None:
+            matrix, shift = matrix * self.gamma.flatten(), shift * self.gamma.flatten()
+        parts = matrix.split(states[0].shape[1])
+        products = [Product(state, part) for state, part in zip(states, parts, strict=True)]
+        out = to_maps(add_products(products, shift), grid_of(skip))
+        if skip.is_contiguous():
+            out = out.contiguous()
+        return out if self.gamma is None else skip + out

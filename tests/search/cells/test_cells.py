@@ -275,3 +275,18 @@ def test_weights_go_to_the_reference_and_back_unchanged():
     )
     for name, value in batched.state_dict().items():
         assert torch.equal(back.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize("spatial_dims", [1, 2, 3])
+def test_the_batched_cell_keeps_the_references_running_statistics_and_uses_them_alike(spatial_dims):
+    spec = CellSpec(20, spatial_dims, states=3, partial=3)
+    reference = build(SearchCell, spec).double()
+    nn.init.ones_(reference.exit.gamma)
+    batched = build(BatchedSearchCell, spec).double().from_reference(reference)
+    for _ in range(3):
+        x = torch.randn(2, 20, *(5,) * spatial_dims, dtype=torch.float64)
+        reference(x), batched(x)
+    copied = batched.to_reference(build(SearchCell, spec, 2).double())
+    for name, value in reference.state_dict().items():
+        torch.testing.assert_close(copied.state_dict()[name], value, rtol=1e-10, atol=1e-10, msg=name)
+    torch.testing.assert_close(batched.eval()(x), reference.eval()(x), rtol=1e-10, atol=1e-10)

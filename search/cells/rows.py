@@ -1,0 +1,187 @@
+"""Feature maps as matrices of one row a position, channels last: what is linear in them is a product.
+
+Statistics of a product need no product: the variance of `rows @ weights` follows from the covariance of
+`rows`, which is small. So a 1x1 convolution, its BatchNorm, the weight of the operation and the sum over the
+operations are one product for each operation; nothing between is written to memory or kept for the gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from ..operations import BatchNorm
+
+_NARROW = 16  # below so many columns, adding in a pass of its own is faster than inside the product
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """`rows @ matrix`, normalised if there is a norm.
+
+    Attributes:
+        rows: `(P, m)`.
+        matrix: `(m, n)`.
+        norm: over the n columns of the product; its own scale and shift are left out. One of fewer channels
+            holds for each of several equal blocks of columns.
+        scale: `(n,)`, applied after the norm.
+        owned: whether `rows` are nobody else's, and may be written to.
+    """
+
+    rows: Tensor
+    matrix: Tensor
+    norm: BatchNorm | None = None
+    scale: Tensor | None = None
+    owned: bool = False
+
+
+def to_rows(maps: Tensor) -> Tensor:
+    """Turn `(N, C, *spatial)` into `(P, C)`, P positions of all images; no copy where channels are last."""
+    return maps.movedim(1, -1).reshape(-1, maps.shape[1])
+
+
+def to_maps(rows: Tensor, grid: tuple[int, ...]) -> Tensor:
+    """Turn `(P, C)` into `(N, C, *spatial)`, channels last in memory; `grid` is `(N, *spatial)`."""
+    return rows.view(*grid, rows.shape[1]).movedim(-1, 1)
+
+
+def grid_of(maps: Tensor) -> tuple[int, ...]:
+    """Return `(N, *spatial)` of `(N, C, *spatial)`."""
+    return (maps.shape[0], *maps.shape[2:])
+
+
+def add_products(products: Sequence[Product], start: Tensor | None = None) -> Tensor:
+    """Add products `(P, n)`; norms in training take the statistics of the batch and remember them.
+
+    Args:
+        products: at least one.
+        start: `(n,)` or `(P, n)`, added as well.
+    """
+    settled = [product if _by_batch(product) else _folded(product) for product in products]
+    norms = [product.norm for product, _ in _parts(settled)]
+    owned = [product.owned for product, _ in _parts(settled)]
+    shifts = [shift for _, shift in _parts(settled) if shift is not None]
+    tensors = [t for product, _ in _parts(settled) for t in (product.rows, product.matrix, product.scale)]
+    starts = [*shifts, *(() if start is None else (start,))]
+    total: Tensor = _Sum.apply((tuple(norms), tuple(owned)), _added(starts), *tensors)
+    return total
+
+
+_Settled = Product | tuple[Product, Tensor]
+
+
+def _parts(settled: Sequence[_Settled]) -> list[tuple[Product, Tensor | None]]:
+    return [part if isinstance(part, tuple) else (part, None) for part in settled]
+
+
+def _added(starts: list[Tensor]) -> Tensor | None:
+    total = None
+    for start in sorted(starts, key=lambda tensor: tensor.ndim):
+        total = start if total is None else total + start
+    return total
+
+
+def _by_batch(product: Product) -> bool:
+    return product.norm is None or product.norm.by_batch(product.rows.shape[0])
+
+
+def _folded(product: Product) -> tuple[Product, Tensor]:
+    """Fold a norm that uses its running statistics into matrix and shift."""
+    norm, scale = product.norm, product.scale
+    assert norm is not None
+    copies = product.matrix.shape[1] // norm.running_var.shape[0]
+    factor = torch.rsqrt(norm.running_var + norm.epsilon).repeat(copies)
+    factor = factor if scale is None else factor * scale
+    return Product(product.rows, product.matrix * factor), -norm.running_mean.repeat(copies) * factor
+
+
+class _Sum(torch.autograd.Function):
+    """The sum of products. For the gradients it keeps rows alone, centred where a norm follows."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        how: tuple[tuple[BatchNorm | None, ...], tuple[bool, ...]],
+        start: Tensor | None,
+        *tensors: Tensor | None,
+    ) -> Tensor:
+        kept: list[Tensor | None] = []
+        total: Tensor | None = None
+        for norm, owned, rows, weights, scale in zip(*how, *(tensors[k::3] for k in range(3)), strict=True):
+            assert rows is not None
+            assert weights is not None
+            if norm is None:
+                total = _plus(total, rows, weights)
+                kept += [rows, weights, scale, None, None]
+                continue
+            centred, across, inverse = _standardised(norm, rows.detach(), weights, owned)
+            total = _plus(total, centred, weights * (inverse if scale is None else inverse * scale))
+            kept += [centred, weights, scale, across, inverse]
+        assert total is not None
+        ctx.save_for_backward(*kept)
+        ctx.norms, ctx.start = how[0], None if start is None else start.ndim
+        return total if start is None else total.add_(start)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        gradient, kept = gradient.contiguous(), ctx.saved_tensors
+        positions = gradient.shape[0]
+        mean = gradient.mean(0)
+        of_start = None
+        if ctx.needs_input_grad[1]:
+            of_start = gradient if ctx.start == 2 else mean * positions
+        found: list[Tensor | None] = []
+        for place, (norm, rows, weights, scale, across, inverse) in enumerate(
+            zip(ctx.norms, *(kept[k::5] for k in range(5)), strict=True)
+        ):
+            needed = ctx.needs_input_grad[2 + 3 * place : 5 + 3 * place]
+            if norm is None:
+                of_rows = gradient @ weights.t() if needed[0] else None
+                found += [of_rows, rows.t() @ gradient if needed[1] else None, None]
+                continue
+            factor = inverse if scale is None else inverse * scale
+            of_matrix = rows.t() @ gradient  # (m, n)
+            of_factor = (of_matrix * weights).sum(0)
+            of_inverse = of_factor if scale is None else of_factor * scale
+            of_variance = -0.5 * of_inverse * inverse**3
+            of_rows = of_weights = None
+            if needed[0]:
+                back = (weights * factor).t()
+                of_rows = gradient @ back
+                spread = (weights * (of_variance * (2 / positions))) @ weights.t()  # (m, m)
+                of_rows = _plus(of_rows, rows, spread).sub_(mean @ back)
+            if needed[1]:
+                of_weights = of_matrix * factor + 2 * across * of_variance
+            found += [of_rows, of_weights, of_factor * inverse if needed[2] else None]
+        return None, of_start, *found
+
+
+def _standardised(
+    norm: BatchNorm, rows: Tensor, weights: Tensor, owned: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Centre rows `(P, m)`, and tell by what `rows @ weights` is to be multiplied.
+
+    Returns:
+        the centred rows, covariance @ weights `(m, n)`, and one over the standard deviation `(n,)`.
+    """
+    mean = rows.mean(0)
+    centred = rows.sub_(mean) if owned else rows - mean
+    across = (centred.t() @ centred).div_(rows.shape[0]) @ weights
+    variance = (across * weights).sum(0)
+    width = norm.running_mean.shape[0]
+    norm.follow((mean @ weights)[:width], variance[:width], rows.shape[0])
+    return centred, across, torch.rsqrt(variance + norm.epsilon)
+
+
+def _plus(total: Tensor | None, rows: Tensor, matrix: Tensor) -> Tensor:
+    if total is None:
+        return rows @ matrix
+    if matrix.shape[1] < _NARROW:
+        return total.add_(rows @ matrix)
+    return total.addmm_(rows, matrix)
