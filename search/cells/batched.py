@@ -48,7 +48,7 @@ class Fan(nn.Module):
         self.operations = nn.ModuleDict()
         for name in self.names:
             self.operations[name] = _build(name, spec, table, edges)
-        blocks = torch.block_diag(*torch.ones(edges, channels, channels))
+        blocks = torch.eye(edges).kron(torch.ones(channels, channels))
         self.register_buffer("blocks", blocks, persistent=False)
         self.register_buffer("copies", torch.eye(channels).repeat(1, edges), persistent=False)
 

@@ -69,7 +69,7 @@ class Exit(nn.Module):
         assert shift is not None
         if self.gamma is not None:
             matrix, shift = matrix * self.gamma.flatten(), shift * self.gamma.flatten()
-        parts = matrix.split(states[0].shape[1])
+        parts = torch.split(matrix, states[0].shape[1])
         products = [Product(state, part) for state, part in zip(states, parts, strict=True)]
         out = to_maps(add_products(products, shift), grid_of(skip))
         if skip.is_contiguous():

@@ -28,7 +28,7 @@ def run_convolutions(
     while True:
         if not _is_pointwise(layers[0]):
             filtered, *layers = layers
-            maps = depthwise(to_maps(rows, grid), _weight(filtered), filtered.dilation[0])  # type: ignore[index]
+            maps = depthwise(to_maps(rows, grid), _weight(filtered), _dilation(filtered))
             rows, owned = to_rows(maps), True
         mixed, norm, *layers = layers
         assert isinstance(norm, BatchNorm)
@@ -58,6 +58,12 @@ def _weight(convolution: nn.Module) -> Tensor:
     weight = convolution.weight
     assert isinstance(weight, Tensor)
     return weight
+
+
+def _dilation(convolution: nn.Module) -> int:
+    dilation = convolution.dilation
+    assert isinstance(dilation, tuple)
+    return int(dilation[0])
 
 
 def _as_matrix(weight: Tensor, blocks: Tensor | None) -> Tensor:
