@@ -16,6 +16,9 @@ from surgeon.scores import Task, evaluate
 from .cells import Architecture, BatchedSearchCell, SearchCell
 from .config import Config
 from .operations import BatchNorm
+from .randomness import generator_for
+from .selection import select_all
+from .stability import Watch, dominant_eigenvalue, identity_share
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +118,8 @@ class SearchPhase:
             weight_decay=config.architecture_decay,
         )
         self._first = math.ceil(config.architecture_start * config.epochs)
+        self._watch = Watch(config)
+        self.ended = "all epochs were done"
 
     def begin_epoch(self, epoch: int) -> None:
         """Set the weights' learning rate: a cosine over the epochs."""
@@ -129,6 +134,7 @@ class SearchPhase:
                 cell.rotate(epoch * self.steps + step)  # type: ignore[operator]
         if epoch >= self._first:
             self._loss(self._supply.validation, epoch, step, self._architecture)
+            self._decay(epoch)
             self._architecture_optimizer.step()
         loss = self._loss(self._supply.training, epoch, step, self._weights)
         nn.utils.clip_grad_norm_(self._weights, self._config.clip)
@@ -139,16 +145,53 @@ class SearchPhase:
         """Measure on the validation cases; add the architecture weights."""
         for cell in self._cells.values():
             cell.rotate(0)  # type: ignore[operator]
+        measured = self._supply.measure(self._network, epoch)
+        if epoch >= self._first:
+            measured |= self._judge(epoch)
         weights = {name: one.to_dict() for name, one in self._architectures.items()}
         return {
-            **self._supply.measure(self._network, epoch),
+            **measured,
             "alphas": {name: alphas for name, (alphas, _) in weights.items()},
             "betas": {name: betas for name, (_, betas) in weights.items()},
         }
 
+    def _judge(self, epoch: int) -> dict[str, float]:
+        """Look at what the epoch made of alpha; where it is enough, end the search by ending its epochs."""
+        measured = {}
+        if self._config.hessian:
+            image, label = self._supply.batch(self._supply.validation, epoch, 0)
+            loss = self._supply.task.loss(self._network(image), label)
+            generator = generator_for(self._config.seed, f"eigenvalue {epoch}")
+            alphas = [one.alpha for one in self._architectures.values()]
+            measured["eigenvalue"] = dominant_eigenvalue(loss, alphas, generator)
+        found = select_all(
+            {name: cell.spec for name, cell in self._cells.items()},  # type: ignore[misc]
+            self._architectures,
+            scope=self._config.genotype,
+            merge=self._config.merge,
+            inputs=self._config.inputs,
+        )
+        reason = self._watch.see(self._architectures, identity_share(found), measured.get("eigenvalue"))
+        if reason:
+            self.ended, self.epochs = reason, epoch + 1
+        return measured
+
+    def _decay(self, epoch: int) -> None:
+        """Add the gradient of beta-decay, whose weight grows with the epochs (arXiv 2203.01665)."""
+        if not self._config.beta_decay:
+            return
+        weight = self._config.beta_decay * (epoch + 1) / self._config.epochs
+        for one in self._architectures.values():
+            loss = weight * one.alpha.logsumexp(1).mean()
+            (gradient,) = torch.autograd.grad(loss, one.alpha)
+            one.alpha.grad = gradient if one.alpha.grad is None else one.alpha.grad + gradient
+
     def state_dict(self) -> dict[str, Any]:
-        """Return cells, alpha, beta and the state of both optimizers."""
+        """Return cells, alpha, beta, the state of both optimizers, and what was seen of alpha."""
         return {
+            "watch": self._watch.state_dict(),
+            "ended": self.ended,
+            "epochs": self.epochs,
             "cells": self._cells.state_dict(),
             "weight_optimizer": self._weight_optimizer.state_dict(),
             "architecture_optimizer": self._architecture_optimizer.state_dict(),
@@ -157,6 +200,8 @@ class SearchPhase:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` returned."""
         self._cells.load_state_dict(state["cells"])
+        self._watch.load_state_dict(state["watch"])
+        self.ended, self.epochs = state["ended"], state["epochs"]
         self._weight_optimizer.load_state_dict(state["weight_optimizer"])
         self._architecture_optimizer.load_state_dict(state["architecture_optimizer"])
 

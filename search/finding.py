@@ -27,9 +27,11 @@ from .entrants import Entrant, nothing, plain_entrants, random_entrants
 from .fitting import fit_genotype
 from .genotype import Genotype
 from .loop import Loop, Position
+from .perturbation import select_by_perturbation
 from .planning import Plan
 from .prices import Budget, Price, Prices
-from .stages import Searched, Trained, search_cells, train_genotype
+from .randomness import seeded
+from .stages import Searched, Trained, search_cells, train_genotype, train_rates
 from .timings import Timings, added_time, known_prices
 
 _DRAWS = 200
@@ -58,6 +60,13 @@ class Found:
     contest: dict[str, Any] | None = None
     prices: Prices | None = None
 
+    @property
+    def seconds(self) -> float:
+        """Time of everything that trained: the search, the short list, the training in full."""
+        brief = sum(row["seconds"] for row in (self.contest or {}).get("rows", ()))
+        full = self.trained.facts.get("retrain_seconds", self.trained.position.seconds)
+        return float(self.search.seconds + brief + full)
+
 
 def find_implant(plan: Plan, supply: Supply, loop: Loop) -> Found:
     """Find, train and doubt an implant.
@@ -73,7 +82,7 @@ def find_implant(plan: Plan, supply: Supply, loop: Loop) -> Found:
     prices = known_prices(plan, Timings(loop.folder)) if Budget.of(plan.config) != Budget() else None
     if prices is not None:
         genotype = fit_genotype(genotype, prices, Budget.of(plan.config), _worths(searched))
-    trained = train_genotype("retrain", plan, supply, loop, genotype)
+    trained = train_rates("retrain", plan, supply, loop, genotype)
     return Found(genotype, trained, searched.position, searched.ended, None, prices)
 
 
@@ -125,6 +134,28 @@ class ShortList:
     def _found(self, searched: Searched) -> Iterable[Entrant]:
         fitted = fit_genotype(searched.genotype, self._prices, self._budget, _worths(searched))
         yield Entrant("searched", fitted)
+        if self._config.selection != "weight":
+            perturbed = self._perturbed(searched)
+            yield Entrant("perturbed", fit_genotype(perturbed, self._prices, self._budget, _worths(searched)))
+
+    def _perturbed(self, searched: Searched) -> Genotype:
+        """Choose by what validation misses; a search network is measured as it was while it trained."""
+        config, glance = self._config, self._supply.glance(self._config.search_cases)
+
+        def measure() -> tuple[float, float]:
+            self._look_for_stop()
+            found = glance.measure(searched.network, 0)
+            return found["validation_dice"], -found["validation_loss"]
+
+        with seeded(config.seed, "perturbation"):
+            return select_by_perturbation(
+                self._plan.specs,
+                searched.architectures,
+                measure,
+                scope=config.genotype,
+                merge=config.merge,
+                inputs=config.inputs,
+            )[0]
 
     def _random(self) -> Iterable[Entrant]:
         drawn = itertools.islice(random_entrants(self._plan.specs, self._config), _DRAWS)
@@ -165,7 +196,7 @@ class ShortList:
         if choice.name == self._nothing.name:
             return choice.genotype, self._untouched(), choice
         plan, config = self._plan, self._config
-        trained = train_genotype("retrain", plan, self._supply, self._loop, choice.genotype)
+        trained = train_rates("retrain", plan, self._supply, self._loop, choice.genotype)
         scores = self._scores(trained.network)
         gain = bootstrap_gain(self.host, scores, config.seed)
         if gain["low"] <= 0 or gain["dice_mean"] < config.least_gain:
@@ -202,9 +233,12 @@ class ShortList:
         return genotype.without(dropped, self._plan.specs), replace(trained, network=network, facts=facts)
 
     def _scores(self, network: nn.Module) -> Scores:
+        self._look_for_stop()
+        return evaluate(network, self._supply.cohort, self._supply.task, device=self._supply.device)
+
+    def _look_for_stop(self) -> None:
         if self._loop.stop.requested:
             raise Stopped("stopped by the user", fix="the same command with --resume goes on from here")
-        return evaluate(network, self._supply.cohort, self._supply.task, device=self._supply.device)
 
 
 def _worths(searched: Searched) -> Mapping[str, Mapping[str, Mapping[str, float]]]:

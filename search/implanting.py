@@ -15,6 +15,7 @@ from surgeon.skips import Anatomy
 from surgeon.splicing import SplicedNetwork
 
 from .assembly import Table
+from .comparison import train_contenders, with_comparison
 from .config import Config
 from .finding import find_implant
 from .genotype import Genotype
@@ -96,8 +97,11 @@ def implant(
         supply = plan.supply()
         found = find_implant(plan, supply, loop)
         baselines = train_baselines(plan, supply, loop)
+        rows = train_contenders(plan, supply, loop) if plan.config.compare else ()
     network = found.trained.network
     outcome = compare_networks(plan, network, {name: one.network for name, one in baselines.items()})
+    if rows:
+        outcome = with_comparison(plan, outcome, found, rows)
     findings = Findings(plan, found, outcome)
     report = describe(findings)
     if folder is not None:

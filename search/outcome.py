@@ -22,6 +22,9 @@ from surgeon.scores import Scores, bootstrap_gain, evaluate, predict
 from .costs import compare_costs
 from .planning import Plan
 
+METRICS = ("hd95",)
+"""What is scored beside Dice where a comparison was asked for."""
+
 
 class Verdict(StrEnum):
     """What the interval of the gain says."""
@@ -39,11 +42,13 @@ class Outcome:
         scores: of `host`, `implanted` and each baseline.
         gain: mean gain in Dice, its 95 % interval over subjects and p-value.
         cost: parameters, FLOPs and latency of host and implanted network.
+        comparison: the rows of the comparison that was asked for; empty without one.
     """
 
     scores: Mapping[str, Scores]
     gain: Mapping[str, float]
     cost: Mapping[str, Any]
+    comparison: Sequence[Mapping[str, Any]] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -70,11 +75,12 @@ def compare_networks(plan: Plan, implanted: nn.Module, baselines: Mapping[str, n
         implanted: the host with its trained cells.
         baselines: other networks trained with the same budget, by name.
     """
+    metrics = METRICS if plan.config.compare else ()
     networks = {"host": plan.host, "implanted": implanted, **baselines}
     for network in networks.values():
         network.eval()
     scores = {
-        name: evaluate(network, plan.test, plan.task, device=plan.device)
+        name: evaluate(network, plan.test, plan.task, device=plan.device, metrics=metrics)
         for name, network in networks.items()
     }
     gain = bootstrap_gain(scores["host"], scores["implanted"], plan.config.seed)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .comparison import summarise_random
 from .finding import Found
 from .implants import Binding, describe_inputs, place_of, save_implant
 from .outcome import Outcome, versions, write_samples
@@ -46,6 +47,9 @@ def describe(findings: Findings) -> dict[str, Any]:
         },
         "trained": _describe_training(findings),
         "finalists": found.contest or {},
+        "comparison": {"rows": list(outcome.comparison), "random": summarise_random(outcome.comparison)}
+        if outcome.comparison
+        else {},
         "prices": found.prices.to_dict() if found.prices else {},
         "scores": {name: scores.to_dict() for name, scores in outcome.scores.items()},
         "gain": dict(outcome.gain),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +21,9 @@ class Architecture(nn.Module):
         generator: source of the small random start (1e-3 times a normal, as published); None starts at 0.
     """
 
+    kept: Tensor
+    kept_edges: Tensor
+
     def __init__(self, spec: CellSpec, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.operations = spec.operations
@@ -29,11 +34,17 @@ class Architecture(nn.Module):
             alpha, beta = (1e-3 * torch.randn(w.shape, generator=generator) for w in (alpha, beta))
         self.alpha = nn.Parameter(alpha)
         self.beta = nn.Parameter(beta)
+        self.register_buffer("kept", torch.ones(alpha.shape, dtype=torch.bool))
+        self.register_buffer("kept_edges", torch.ones(beta.shape, dtype=torch.bool))
 
     def forward(self) -> tuple[Tensor, Tensor]:
-        """Return softmax(alpha) `(E, O)` over operations and softmax(beta) `(E,)` over each state's edges."""
-        by_state = [part.softmax(0) for part in torch.split(self.beta, list(self._fan_in))]
-        return self.alpha.softmax(1), torch.cat(by_state)
+        """Return softmax(alpha) `(E, O)` over operations and softmax(beta) `(E,)` over each state's edges.
+
+        What was taken out (`kept` and `kept_edges` are false there) has weight 0, and the rest add up to 1.
+        """
+        beta = self.beta.masked_fill(~self.kept_edges, -math.inf)
+        by_state = [part.softmax(0) for part in torch.split(beta, list(self._fan_in))]
+        return self.alpha.masked_fill(~self.kept, -math.inf).softmax(1), torch.cat(by_state)
 
     @torch.no_grad()
     def to_dict(self) -> tuple[dict[str, dict[str, float]], dict[str, float]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -18,6 +18,7 @@ from .drawing import cell_figure
 from .html import Html, inline_png, inline_svg
 from .images import picture_figure
 from .reading import Record
+from .trade import trade_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -63,6 +64,9 @@ def draw_all(record: Record) -> dict[str, Drawn]:
 
     if record.plan is not None:
         keep("anatomy", u_figure(record.part("anatomy")), "the U of the host with its skips")
+    compared = record.part("comparison").get("rows") or ()
+    if compared:
+        keep("trade", trade_figure(compared), "Dice against cost")
     host, implanted = case_scores(record, "host"), case_scores(record, "implanted")
     if host.keys() & implanted.keys():
         keep("dice_by_case", cases_figure(host, implanted), "Dice of each test case before and after")
@@ -80,16 +84,21 @@ def draw_all(record: Record) -> dict[str, Drawn]:
 
 
 def _draw_search(record: Record, keep: Any) -> None:
-    if record.history:
-        keep("training", training_figure(record.history), "losses and validation Dice over the epochs")
+    if _told(record.history):
+        keep("training", training_figure(_told(record.history)), "losses and validation Dice over the epochs")
     for name in weight_names(record):
         keep(f"weights_{name}", weights_figure(record.history, name), f"operation weights of cell {name}")
     genotype = record.genotype or {}
     for name, cell in (genotype.get("cells") or {}).items():
-        if cell:
+        if cell and cell.get("form", "cell") == "cell":
             inputs = 2 if genotype.get("inputs") == "both" else 1
             figure = cell_figure(cell, inputs=inputs, states=int(genotype.get("states", 0)))
             keep(f"cell_{name}", figure, f"the operations of cell {name}")
+
+
+def _told(history: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Leave out the phases of finalists and of a comparison: a column for each would not be legible."""
+    return [row for row in history if row["phase"].partition("-")[0] not in ("try", "compare")]
 
 
 def weight_names(record: Record) -> tuple[str, ...]:

@@ -104,6 +104,10 @@ def _genotype(record: Record, drawn: Figures) -> Html:
     parts: list[object] = [facts((("scope", scope), ("a cell is given", given), ("it returns", merge)))]
     for name, cell in genotype["cells"].items():
         title = "Cell of all skips" if name == "shared" else f"Cell on {name}"
+        form = (cell or {}).get("form", "cell")
+        if form != "cell":
+            parts.append(join((tag("h3", title), paragraph(_FORMS.get(form, form)))))
+            continue
         if not cell:
             parts.append(join((tag("h3", title), absent("No cell: this skip stays as it is."))))
             continue
@@ -112,6 +116,13 @@ def _genotype(record: Record, drawn: Figures) -> Html:
         graph = tag("figure", drawn[f"cell_{name}"].html, tag("figcaption", caption), class_="cell")
         parts += [tag("h3", title), graph]
     return join(parts)
+
+
+_FORMS = {
+    "adapter": "A 1x1 convolution of the skip, added to it.",
+    "affine": "A scale and a shift for each channel of the skip.",
+    "gate": "An attention gate on the skip.",
+}
 
 
 def _search(record: Record, drawn: Figures) -> Html:
@@ -244,6 +255,7 @@ def _plain(value: Any) -> str:
 
 def sections() -> Iterable[tuple[str, str, str, Section]]:
     """List the sections in order: anchor, title, one line, and the function that writes it."""
+    from .contest import comparison_section, finalists_section
     from .exported import export_section
 
     return (
@@ -251,6 +263,8 @@ def sections() -> Iterable[tuple[str, str, str, Section]]:
         ("images", "Images", "What both networks draw on test images.", _pictures),
         ("anatomy", "Anatomy", "Where skips were found in the host, and what each one is.", _anatomy),
         ("cells", "Cells", "The operations that the search chose.", _genotype),
+        ("finalists", "Short list", "What was tried briefly, and what is recommended.", finalists_section),
+        ("comparison", "Comparison", "What a sceptic would have tried.", comparison_section),
         ("search", "Search", "How it got there.", _search),
         ("cost", "Cost", "What the cells add.", _cost),
         ("export", "Export", "Whether the exported network answers like the one in PyTorch.", export_section),

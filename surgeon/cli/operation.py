@@ -10,7 +10,7 @@ from .answer import Answer
 from .cohorts import DataRequest
 from .hosting import HostRequest
 from .live import watching
-from .outcome import path_table, score_table, verdict_line
+from .outcome import choice_line, comparison_table, path_table, random_line, score_table, verdict_line
 
 if TYPE_CHECKING:
     from surgeon.hosts import Host
@@ -74,7 +74,11 @@ def operate(answer: Answer, operation: Operation, opened: Host | None = None) ->
 
 def show_outcome(answer: Answer, report: dict[str, Any], out: Path) -> None:
     """Print the scores, the verdict, the files and the next command."""
-    answer.say(score_table(report))
+    answer.say(score_table({**report, "scores": {k: report["scores"][k] for k in _shown(report)}}))
+    if report.get("comparison"):
+        answer.say(comparison_table(report), random_line(report))
+    if report.get("finalists"):
+        answer.say(choice_line(report))
     answer.say(verdict_line(report), "")
     answer.say(
         path_table(
@@ -85,3 +89,10 @@ def show_outcome(answer: Answer, report: dict[str, Any], out: Path) -> None:
             }
         )
     )
+
+
+def _shown(report: dict[str, Any]) -> list[str]:
+    """Name the scores of the short table: those of a comparison have a table of their own."""
+    rows = (report.get("comparison") or {}).get("rows", ())
+    compared = {row["name"] for row in rows} - {"host", "implanted"}
+    return [name for name in report["scores"] if name not in compared]

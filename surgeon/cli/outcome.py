@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from surgeon.rendering import format_count
+from surgeon.rendering import format_count, format_seconds
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -35,6 +35,54 @@ def score_table(report: Mapping[str, Any]) -> Table:
         each = [_number(row["dice_per_class"][one]) for one in classes] if len(classes) > 1 else []
         table.add_row(name, _number(row["dice_mean"]), *each, _parameters(report, name))
     return table
+
+
+def comparison_table(report: Mapping[str, Any]) -> Table:
+    """Lay out what a sceptic would have tried beside what is recommended.
+
+    Args:
+        report: the content of a `report.json` with a comparison.
+    """
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table.add_column("on the test subjects", no_wrap=True)
+    for name in ("Dice", "gain", "95 % interval", "HD95", "trained", "FLOPs", "latency", "time"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in report["comparison"]["rows"]:
+        gain = row["gain"]
+        interval = f"{_number(gain['low'], signed=True)} to {_number(gain['high'], signed=True)}"
+        table.add_row(
+            row["words"],
+            _number(row["dice"]),
+            _number(gain["dice_mean"], signed=True),
+            interval,
+            "–" if row["hd95"] is None else f"{row['hd95']:.2f}",
+            format_count(row["trainable"]),
+            format_count(row["flops"]),
+            format_seconds(row["latency"]["it"] / 1000),
+            format_seconds(row["seconds"]),
+            style="bold" if row["name"] == "implanted" else "",
+        )
+    return table
+
+
+def random_line(report: Mapping[str, Any]) -> str:
+    """Say how random cells did, on the mean and as validation would have chosen one."""
+    random = report["comparison"]["random"]
+    if not random:
+        return "no random cell was compared"
+    return (
+        f"{random['cells']} random cells: mean Dice {random['dice_mean']:.4f},"
+        f" the best on validation {random['dice_chosen']:.4f}"
+    )
+
+
+def choice_line(report: Mapping[str, Any]) -> str:
+    """Say what is recommended, and why."""
+    finalists = report["finalists"]
+    return f"recommended: [bold]{finalists['recommended']}[/], {finalists['reason']}"
 
 
 def verdict_line(report: Mapping[str, Any]) -> str:

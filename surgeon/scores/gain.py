@@ -30,7 +30,8 @@ def bootstrap_gain(host: Scores, implanted: Scores, seed: int, draws: int = DRAW
 
     Returns:
         `dice_mean`, the mean difference; `low` and `high`, the 95 % percentile bootstrap interval over
-        subjects; `p_value`, two-sided, of the paired sign-flip permutation test.
+        subjects; `p_value`, two-sided, of the paired sign-flip permutation test; `wilcoxon_p`, two-sided, of
+        Wilcoxon's signed-rank test.
 
     Raises:
         DataError: the two were scored on different cases.
@@ -44,6 +45,7 @@ def bootstrap_gain(host: Scores, implanted: Scores, seed: int, draws: int = DRAW
         "low": float(low),
         "high": float(high),
         "p_value": _sign_flip(differences, generator, draws),
+        "wilcoxon_p": _wilcoxon(differences),
     }
 
 
@@ -66,6 +68,14 @@ def subject_differences(
         gain = np.mean([implanted[name]["dice"][key] - value for key, value in values["dice"].items()])
         by_subject.setdefault(values["subject"], []).append(float(gain))
     return np.array([np.mean(by_subject[subject]) for subject in sorted(by_subject)])
+
+
+def _wilcoxon(differences: NDArray[np.float64]) -> float:
+    """Return the p-value of the signed-rank test; subjects without a difference are left out."""
+    from scipy.stats import wilcoxon
+
+    moved = differences[differences != 0]
+    return float(wilcoxon(moved).pvalue) if len(moved) else 1.0
 
 
 def _sign_flip(differences: NDArray[np.float64], generator: np.random.Generator, draws: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 
@@ -118,7 +119,10 @@ def _surface_scores(
         return {"hd95": None, "assd": None, "surface_dice": 0.0}
     measure = _distance_function()
     sizes = None if spacing is None else list(spacing)
-    _, (there, back), _ = measure(seen.cpu(), true.cpu(), spacing=sizes, symmetric=True)
+    # MONAI calls its own function with an argument that it has deprecated.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        _, (there, back), _ = measure(seen.cpu(), true.cpu(), spacing=sizes, symmetric=True)
     both = torch.cat([there, back])
     percentiles = [float(torch.quantile(way.double(), 0.95)) for way in (there, back)]
     return {

@@ -44,7 +44,15 @@ def test_the_p_value_of_few_subjects_is_exact() -> None:
 
 def test_no_gain_is_no_gain() -> None:
     host = scores({str(i): i / 10 for i in range(8)})
-    assert bootstrap_gain(host, host, 0) == {"dice_mean": 0.0, "low": 0.0, "high": 0.0, "p_value": 1.0}
+    nothing = {"dice_mean": 0.0, "low": 0.0, "high": 0.0, "p_value": 1.0, "wilcoxon_p": 1.0}
+    assert bootstrap_gain(host, host, 0) == nothing
+
+
+def test_wilcoxons_p_value_is_that_of_the_table() -> None:
+    # Six subjects that all gain: the smallest of 2**6 sign patterns, on either side.
+    host = scores({str(i): 0.5 for i in range(6)})
+    gained = scores({str(i): 0.5 + 0.01 * (i + 1) for i in range(6)})
+    assert bootstrap_gain(host, gained, 0)["wilcoxon_p"] == pytest.approx(2 / 64)
 
 
 def test_the_interval_is_that_of_the_mean_and_a_seed_repeats_it() -> None:

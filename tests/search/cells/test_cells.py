@@ -94,7 +94,7 @@ def test_first_gradients_reach_gamma_alone_and_then_everything(kind):
 def test_alpha_and_beta_are_in_the_state_and_apart_from_the_weights(kind):
     cell = build(kind, CellSpec(16, 2, states=2))
     names = [name for name in cell.state_dict() if name.startswith("architecture.")]
-    assert names == ["architecture.alpha", "architecture.beta"]
+    assert names == [f"architecture.{name}" for name in ("alpha", "beta", "kept", "kept_edges")]
     together = {id(p) for p in cell.architecture_parameters() + cell.weight_parameters()}
     assert together == {id(p) for p in cell.parameters()}
     assert not {id(p) for p in cell.architecture_parameters()} & {id(p) for p in cell.weight_parameters()}
