@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
@@ -81,8 +81,12 @@ class Row:
         return network.eval()
 
 
-def list_contenders(plan: Plan) -> tuple[Contender, ...]:
-    """Return the rows of the comparison, those with a frozen host first."""
+def list_contenders(plan: Plan, found: Found) -> tuple[Contender, ...]:
+    """Return the rows of the comparison, those with a frozen host first.
+
+    What the search found is among them where there was a short list, so that it meets the random cells at
+    equal terms whatever was recommended.
+    """
     config, nowhere = plan.config, nothing(plan.config).genotype
     adapter, fixed = plain_entrants(plan.specs, config)[1:]
     random: Sequence[Entrant] = [*itertools.islice(random_entrants(plan.specs, config), config.compare_cells)]
@@ -90,6 +94,7 @@ def list_contenders(plan: Plan) -> tuple[Contender, ...]:
         Contender("norms", "scales and shifts of the host", nowhere, Train.NORMS),
         Contender("adapter", "1x1 adapters", adapter.genotype),
         Contender("sep3", "a fixed sep3 cell", fixed.genotype),
+        *_searched(found),
         *(Contender(one.name, f"random cell {n}", one.genotype) for n, one in enumerate(random, 1)),
         Contender("gate", "attention gates", plain_genotype(Form.GATE, config)),
         Contender("decoder", "decoder fine-tuned", nowhere, Train.DECODER),
@@ -97,7 +102,14 @@ def list_contenders(plan: Plan) -> tuple[Contender, ...]:
     )
 
 
-def train_contenders(plan: Plan, supply: Supply, loop: Loop) -> tuple[Row, ...]:
+def _searched(found: Found) -> Iterator[Contender]:
+    words = {"searched": "searched cell, by weight", "perturbed": "searched cell, by perturbation"}
+    for row in (found.contest or {}).get("rows", ()):
+        if row["name"] in words:
+            yield Contender(row["name"], words[row["name"]], Genotype.from_dict(row["genotype"]))
+
+
+def train_contenders(plan: Plan, supply: Supply, loop: Loop, found: Found) -> tuple[Row, ...]:
     """Train every row; one that an earlier sitting finished is taken from its checkpoint.
 
     Raises:
@@ -105,7 +117,7 @@ def train_contenders(plan: Plan, supply: Supply, loop: Loop) -> tuple[Row, ...]:
         GateError: the loss is no number, or what was frozen of the host changed.
     """
     rows = [_renormed(plan, supply)]
-    for contender in list_contenders(plan):
+    for contender in list_contenders(plan, found):
         rows.append(_trained(plan, supply, loop, contender))
     return tuple(row for row in rows if row is not None)
 

@@ -36,6 +36,7 @@ class Config(BaseModel):
         crop: spatial size of a training crop; None for whole images.
         augment: whether training crops are flipped and their intensities changed.
         seed: of splits, start, batches and bootstrap.
+        split: seed of the splits alone; None takes `seed`.
         fractions: shares of the subjects for training, validation and test.
         weight_rate: SGD's learning rate for the weights of the search cells, at the start of a cosine.
         weight_rate_end: and at its end.
@@ -104,6 +105,7 @@ class Config(BaseModel):
     crop: tuple[int, ...] | None = None
     augment: bool = True
     seed: int = Field(0, ge=0)
+    split: int | None = Field(None, ge=0)
     fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)
     weight_rate: float = Field(0.05, gt=0)
     weight_rate_end: float = Field(0.001, ge=0)

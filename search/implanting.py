@@ -97,7 +97,7 @@ def implant(
         supply = plan.supply()
         found = find_implant(plan, supply, loop)
         baselines = train_baselines(plan, supply, loop)
-        rows = train_contenders(plan, supply, loop) if plan.config.compare else ()
+        rows = train_contenders(plan, supply, loop, found) if plan.config.compare else ()
     network = found.trained.network
     outcome = compare_networks(plan, network, {name: one.network for name, one in baselines.items()})
     if rows:

@@ -111,7 +111,7 @@ def plan_operation(
     """
     cohort = data if isinstance(data, Cohort) else open_data(data)
     device = find_device(config.device)
-    splits = split_subjects(cohort, config.seed, config.fractions)
+    splits = split_subjects(cohort, config.seed if config.split is None else config.split, config.fractions)
     image = draw_batches(cohort.select(splits.train), config, "training").batch(0, 0).image[:1]
     task = _find_task(host, image, cohort)
     example = (image,) if inputs is None else _example(inputs)

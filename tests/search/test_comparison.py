@@ -7,6 +7,8 @@ import signal
 import pytest
 import torch
 from surgeon.search import implant
+from surgeon.search.operations import OPERATIONS
+from surgeon.search.planning import plan_operation
 from surgeon.search.renorming import estimate_norms
 from torch import nn
 
@@ -141,3 +143,19 @@ def test_statistics_estimated_again_are_the_mean_of_those_of_the_batches(graph):
 def test_a_host_without_batchnorm_has_no_such_row():
     network = splice(nn.Sequential(nn.Conv2d(1, 1, 1)).eval(), torch.rand(1, 1, SIDE, SIDE), {})
     assert estimate_norms(network, [torch.rand(2, 1, SIDE, SIDE)]) == 0
+
+
+def test_the_searched_cell_meets_the_random_ones_where_there_was_a_short_list(data):
+    changes = {"finalists": True, "compare_cells": 1, "selection": "weight", "retrain_epochs": 6}
+    config = make_config(**{**SETTINGS, **changes}, operations=("none", "max3", "pointwise"))
+    report = implant(make_host(), open_small(data), config).report
+    rows = {row["name"]: row for row in report["comparison"]["rows"]}
+    assert rows["searched"]["frozen"]
+    assert rows["searched"]["trainable"] > 0
+
+
+def test_the_split_may_stay_while_the_seed_changes(data):
+    cohort = open_small(data)
+    plans = [plan_operation(make_host(), cohort, make_config(seed=s, split=7), OPERATIONS) for s in (1, 2)]
+    assert plans[0].splits == plans[1].splits
+    assert plans[0].splits == plan_operation(make_host(), cohort, make_config(seed=7), OPERATIONS).splits
