@@ -157,8 +157,6 @@ def _compare_latency(order: Order, exports: Mapping[str, Callable[[Example], Any
         with torch.inference_mode():
             return order.model(*order.example.args, **order.example.kwargs)
 
-    calls: list[Callable[[], object]] = [
-        host,
-        *(functools.partial(export, order.example) for export in exports.values()),
-    ]
+    calls: list[Callable[[], object]] = [host]
+    calls += [functools.partial(export, order.example) for export in exports.values()]
     return dict(zip(("host", *exports), measure_latency(calls), strict=True))
