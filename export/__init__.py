@@ -6,7 +6,7 @@ from .artifact import Artifact
 from .exporting import to_onnx
 from .flattening import Flat, Freedom, flatten
 from .fusion import PASSES, Fused, PassReport, fuse
-from .runtime import open_session, run_session
+from .runtime import Runner, open_session, predict_volume, run_session
 from .targets import TARGETS, Precision, Target
 
 __all__ = [
@@ -18,10 +18,12 @@ __all__ = [
     "Fused",
     "PassReport",
     "Precision",
+    "Runner",
     "Target",
     "flatten",
     "fuse",
     "open_session",
+    "predict_volume",
     "run_session",
     "to_onnx",
 ]

@@ -1,0 +1,438 @@
+"""Is the export right, small, and the fastest?
+
+Four hosts, each with a cell of one fixed genotype that uses every operation on all its skips, exported and
+run against eager torch, torch.compile, a plain `torch.onnx.export`, and that through onnxslim and onnxsim.
+`python -m benchmarks.export_speed [--quick] [--json]`; `--zoo` exports every network of the table of truth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+import surgeon
+from benchmarks.isolation import Failed, isolated
+from benchmarks.record import Parts, Target, commit, machine, versions
+from surgeon.parity import compare
+from tests.zoo.builders import build
+from tests.zoo.table import Truth, table
+
+LIMIT = 1800.0  # seconds for one host
+RUNS, SECONDS = 40, 20.0
+SOURCES = ("export", "search/cells", "search/operations.py", "benchmarks/export_speed.py")
+QUICK = ("unet", "segresnet")
+QUICK_ZOO = (
+    "monai_unet2d",
+    "monai_dynunet2d",
+    "smp_unet_resnet18",
+    "smp_pspnet_resnet18",
+    "smp_upernet_resnet18",
+)
+NOT_MEASURED = ("GPU: fp16 p50 over eager fp32 and over the best other fp16 path, roofline bounds (no GPU)",)
+# Every operation of the search space.
+EDGES = (
+    ("input0", "state0", "sep3"),
+    ("input0", "state0", "pointwise"),
+    ("input0", "state1", "dil3"),
+    ("state0", "state1", "max3"),
+    ("input0", "state2", "avg3"),
+    ("state1", "state2", "sep5"),
+    ("state0", "state3", "none"),
+    ("state2", "state3", "identity"),
+    ("state2", "state4", "dil5"),
+    ("state3", "state5", "sep3"),
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the benchmark; returns 0 when all targets hold."""
+    options = _parser().parse_args(arguments)
+    rows = [] if options.zoo else measured(options)
+    zoo = zoo_rows(options) if options.zoo else []
+    report = summary(rows, zoo, options.quick)
+    for target in report["targets"]:
+        word = "holds" if target["holds"] else "MISSED"
+        _say(f"{word:7} {target['name']}: {target['value']} (bar {target['bar']})", options.json)
+    for name in report["not_measured"]:
+        _say(f"not measured: {name}", options.json)
+    if options.json:
+        print(json.dumps(report, indent=2))
+    return 0 if all(target["holds"] for target in report["targets"]) else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.export_speed", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a subset, within ten minutes on two cores")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.add_argument("--zoo", action="store_true", help="export the table of truth instead")
+    parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
+    parser.add_argument("names", nargs="*", help="hosts, or networks of the table; all when none is given")
+    return parser
+
+
+def _say(text: str, as_json: bool) -> None:
+    print(text, file=sys.stderr if as_json else sys.stdout, flush=True)
+
+
+def measured(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Measure host after host; a finished part is not run again."""
+    chosen = options.names or (QUICK if options.quick else tuple(HOSTS))
+    parts = Parts("export_speed", SOURCES) if not options.quick and not options.names else None
+    rows = []
+    for name in chosen:
+        row = _once(parts, name, lambda name=name: speed(name, compiled=not options.no_compile))  # type: ignore[misc]
+        rows.append(row)
+        _say(line(row), options.json)
+    return rows
+
+
+def _once(parts: Parts | None, name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    if parts is not None and name in parts.parts:
+        kept: dict[str, Any] = parts.parts[name]
+        return kept
+    row = measure()
+    if parts is not None:
+        parts.keep(name, row)
+    return row
+
+
+def speed(name: str, *, compiled: bool) -> dict[str, Any]:
+    """Measure a host in a process of its own."""
+    try:
+        return {"name": name, **isolated(operated, name, compiled, limit=LIMIT, start="spawn")}
+    except Failed as problem:
+        return {"name": name, "failure": str(problem)}
+
+
+# --- hosts
+
+
+def _unet() -> tuple[nn.Module, Tensor]:
+    import segmentation_models_pytorch as smp
+
+    return smp.Unet("resnet34", encoder_weights=None, classes=2), torch.randn(1, 3, 128, 128)
+
+
+def _dynunet() -> tuple[nn.Module, Tensor]:
+    from monai.networks.nets import DynUNet
+
+    kernels, strides = (3, 3, 3, 3), (1, 2, 2, 2)
+    return DynUNet(3, 1, 3, kernels, strides, strides[1:], filters=(16, 32, 64, 128)), torch.randn(
+        1, 1, 32, 32, 32
+    )
+
+
+def _segresnet() -> tuple[nn.Module, Tensor]:
+    from monai.networks.nets import SegResNet
+
+    return SegResNet(3, 16, 1, 3), torch.randn(1, 1, 32, 32, 32)
+
+
+def _swinunetr() -> tuple[nn.Module, Tensor]:
+    from monai.networks.nets import SwinUNETR
+
+    return SwinUNETR(1, 2, feature_size=12), torch.randn(1, 1, 32, 32, 32)
+
+
+HOSTS: dict[str, Callable[[], tuple[nn.Module, Tensor]]] = {
+    "unet": _unet,
+    "dynunet": _dynunet,
+    "segresnet": _segresnet,
+    "swinunetr": _swinunetr,
+}
+
+
+def implanted(host: nn.Module, x: Tensor) -> nn.Module:
+    """Splice a cell of the fixed genotype, with weights that count, into every skip of a host."""
+    from surgeon.search.cells import CellSpec, DerivedCell
+    from surgeon.search.genotype import CellGenotype, Edge
+
+    genotype = CellGenotype(0.25, tuple(Edge(*edge) for edge in EDGES))
+    cells: dict[str, nn.Module] = {}
+    for skip in surgeon.inspect(host, x).skips:
+        if skip.implantable:
+            cell = DerivedCell(CellSpec(skip.merge_shape[1], x.ndim - 2, states=6), genotype)
+            with torch.no_grad():
+                if cell.exit.gamma is not None:
+                    cell.exit.gamma.fill_(0.5)
+            cells[skip.id] = cell
+    network: nn.Module = surgeon.splice(host, x, cells).eval()
+    return network
+
+
+# --- measured
+
+
+def operated(name: str, compiled: bool) -> dict[str, Any]:
+    """Export a host and its implanted network in every way, and time them all in turn."""
+    from surgeon.export import open_session, run_session, to_onnx
+
+    warnings.simplefilter("ignore")
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    host, x = HOSTS[name]()
+    settle(host, x)
+    network = implanted(host, x)
+    settle(network, x)
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        artifact = to_onnx(network, x, place / "ours")
+        files = {"ours": artifact.model, **others(network, x, place, "implanted")}
+        files |= {"host plain": plain(host, x, place / "host.onnx")}
+        calls: dict[str, Callable[[], Any]] = {"eager": lambda: network(x), "host eager": lambda: host(x)}
+        if compiled:
+            calls |= _compiled(network, x)
+        differences = {}
+        with torch.no_grad():
+            expected = network(x)
+        for key, file in files.items():
+            session = open_session(file, threads=threads)
+            calls[key] = lambda session=session: run_session(session, x)  # type: ignore[misc]
+            if key != "host plain":
+                differences[key] = compare(expected, run_session(session, x)).relative
+        times = timed(calls)
+        counts = {key: counted(file) for key, file in files.items()}
+    return {
+        "threads": threads,
+        "milliseconds": times,
+        "counts": counts,
+        "differences": differences,
+        "parity": len(artifact.parity),
+        "worst": max(case.difference.relative for case in artifact.parity),
+        "fusion": {report.name: report.changed for report in artifact.fusion},
+    }
+
+
+def settle(network: nn.Module, x: Tensor) -> None:
+    """Give BatchNorms statistics of their inputs, so that values stay in range."""
+    norms = [part for part in network.modules() if hasattr(part, "running_mean")]
+    for part in norms:
+        part.training = True
+    with torch.no_grad():
+        for _ in range(3):
+            network(x)
+    network.eval()
+    for part in norms:
+        part.training = False
+
+
+def others(network: nn.Module, x: Tensor, place: Path, stem: str) -> dict[str, Path]:
+    """Export by torch alone, and put that through the optimizers that are installed."""
+    files = {"plain": plain(network, x, place / f"{stem}.onnx")}
+    model = onnx.load(files["plain"])
+    for name, optimise in (("onnxslim", _slim), ("onnxsim", _sim)):
+        try:
+            made = optimise(copy.deepcopy(model))
+        except Exception as problem:  # noqa: BLE001 - a path that fails is left out, and said
+            print(f"{name} fails: {problem}"[:200], file=sys.stderr)
+            continue
+        files[name] = place / f"{stem}_{name}.onnx"
+        onnx.save(made, files[name])
+    return files
+
+
+def plain(network: nn.Module, x: Tensor, path: Path) -> Path:
+    """Export with torch.onnx.export as its documentation says, free batch and sizes where it can."""
+    free = {0: torch.export.Dim.DYNAMIC, **dict.fromkeys(range(2, x.ndim), torch.export.Dim.DYNAMIC)}
+    for shapes in ((free,), None):
+        try:
+            made = torch.onnx.export(
+                copy.deepcopy(network), (x,), dynamo=True, dynamic_shapes=shapes, verbose=False
+            )
+        except Exception:  # noqa: BLE001 - then with fixed sizes
+            continue
+        assert made is not None
+        made.save(path)
+        return path
+    raise RuntimeError("torch.onnx.export fails")
+
+
+def _slim(model: onnx.ModelProto) -> onnx.ModelProto:
+    import onnxslim
+
+    made: onnx.ModelProto = onnxslim.slim(model)
+    return made
+
+
+def _sim(model: onnx.ModelProto) -> onnx.ModelProto:
+    import onnxsim
+
+    made, right = onnxsim.simplify(model)
+    if not right:
+        raise RuntimeError("its own check fails")
+    simplified: onnx.ModelProto = made
+    return simplified
+
+
+def _compiled(network: nn.Module, x: Tensor) -> dict[str, Callable[[], Any]]:
+    try:
+        compiled = torch.compile(copy.deepcopy(network))
+        with torch.inference_mode():
+            compiled(x)
+    except Exception as problem:  # noqa: BLE001 - a machine without a compiler
+        print(f"torch.compile fails: {problem}"[:200], file=sys.stderr)
+        return {}
+    return {"torch.compile": lambda: compiled(x)}
+
+
+def timed(calls: dict[str, Callable[[], Any]]) -> dict[str, float]:
+    """Time all calls in turn, and return the median milliseconds of each."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    end = time.perf_counter() + SECONDS
+    with torch.inference_mode():
+        for call in calls.values():
+            for _ in range(2):
+                call()
+        while len(times["eager"]) < RUNS and (len(times["eager"]) < 5 or time.perf_counter() < end):
+            for name, call in calls.items():
+                start = time.perf_counter()
+                call()
+                times[name].append(1000 * (time.perf_counter() - start))
+    return {name: round(statistics.median(taken), 3) for name, taken in times.items()}
+
+
+def counted(file: Path) -> dict[str, int]:
+    """Count nodes and initialisers of a file."""
+    graph = onnx.load(file, load_external_data=False).graph
+    return {"nodes": len(graph.node), "initialisers": len(graph.initializer)}
+
+
+# --- zoo
+
+
+def zoo_rows(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Export the networks of the table of truth, identities spliced into their skips, free sizes."""
+    chosen = options.names or (QUICK_ZOO if options.quick else [truth.name for truth in table()])
+    whole = not options.quick and not options.names
+    parts = Parts("export_zoo", ("export", "tests/zoo/builders.py")) if whole else None
+    rows = []
+    for truth in table():
+        if truth.name in chosen:
+            row = _once(parts, truth.name, lambda truth=truth: zoo_row(truth))  # type: ignore[misc]
+            rows.append(row)
+            _say(f"{row['name']:34} {row['outcome']:8} {row['told']}", options.json)
+    return rows
+
+
+def zoo_row(truth: Truth) -> dict[str, Any]:
+    """Export one network in a process of its own."""
+    try:
+        return {"name": truth.name, **isolated(spliced_export, truth, limit=LIMIT, start="spawn")}
+    except Failed as problem:
+        return {"name": truth.name, "outcome": "failed", "sizes": 0, "told": str(problem)[:300]}
+
+
+def spliced_export(truth: Truth) -> dict[str, Any]:
+    """Export with free sizes; the outcome is `free`, `fixed` (the network's own sizes), or `refused`."""
+    from surgeon.export import to_onnx
+
+    from surgeon.errors import SurgeonError
+
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    built = build(truth.family, truth.name)
+    anatomy = surgeon.inspect(built.network, built.inputs, kwargs=built.kwargs)
+    cells: dict[str, nn.Module] = {skip.id: nn.Identity() for skip in anatomy.skips if skip.implantable}
+    network = (
+        surgeon.splice(built.network, built.inputs, cells, kwargs=built.kwargs) if cells else built.network
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            artifact = to_onnx(network, built.inputs, folder, kwargs=built.kwargs)
+        except SurgeonError as refusal:
+            return {"outcome": "refused", "sizes": 0, "told": " ".join(str(refusal).split())[:400]}
+    sizes = len({case.shapes[0][2:] for case in artifact.parity})
+    worst = max(case.difference.relative for case in artifact.parity)
+    opinion = artifact.second_opinion
+    second = "" if opinion is None else opinion.reason or "reference agrees"
+    told = f"{sizes} sizes, worst {worst:.1e}, {second}" + "".join(f"; {r.reason}" for r in artifact.refusals)
+    return {"outcome": "free" if artifact.freedom.sizes else "fixed", "sizes": sizes, "told": told[:400]}
+
+
+# --- said
+
+
+def ratios(row: dict[str, Any]) -> dict[str, float]:
+    """Return what the targets are about."""
+    ms = row["milliseconds"]
+    added, added_plain = ms["ours"] - ms["host plain"], ms["plain"] - ms["host plain"]
+    others = ("plain", "onnxslim", "onnxsim", "torch.compile")
+    rivals = [ms[name] for name in others if name in ms]
+    return {
+        "added over added by plain": round(added / max(added_plain, 1e-9), 3),
+        "over host's plain export": round(ms["ours"] / ms["host plain"], 3),
+        "over best other": round(ms["ours"] / min(rivals), 3),
+        "over eager": round(ms["ours"] / ms["eager"], 3),
+    }
+
+
+def line(row: dict[str, Any]) -> str:
+    """Render a host's row."""
+    if "failure" in row:
+        return f"{row['name']:12} FAILED {row['failure']}"
+    times = ", ".join(f"{name} {value:.1f}" for name, value in row["milliseconds"].items())
+    counts = ", ".join(f"{name} {c['nodes']}/{c['initialisers']}" for name, c in row["counts"].items())
+    told = ", ".join(f"{name} {value}" for name, value in ratios(row).items())
+    return (
+        f"{row['name']:12} ms: {times}\n  nodes/initialisers: {counts}\n  {told}; "
+        f"parity on {row['parity']} cases, worst {row['worst']:.1e}"
+    )
+
+
+BARS = (
+    ("added over added by plain", 0.5),
+    ("over host's plain export", 1.10),
+    ("over best other", 1.02),
+    ("over eager", 1.0),
+)
+
+
+def summary(rows: list[dict[str, Any]], zoo: list[dict[str, Any]], quick: bool) -> dict[str, Any]:
+    """Return the whole result as plain JSON."""
+    targets = []
+    good = [row for row in rows if "failure" not in row]
+    if rows:
+        targets.append(Target.at_least("hosts exported with parity", len(good), len(rows)))
+    for name, bar in BARS if good else ():
+        targets.append(Target.at_most(f"worst host: {name}", max(ratios(row)[name] for row in good), bar))
+    if zoo:
+        proved = sum(row["outcome"] in ("free", "fixed") for row in zoo)
+        wide = sum(row["outcome"] == "free" and row["sizes"] >= 3 for row in zoo)
+        targets += [
+            Target.at_least("networks exported with free sizes and parity at three", wide, len(zoo) - 3),
+            Target.at_least("networks exported or refused with a reason", proved + _refused(zoo), len(zoo)),
+        ]
+    return {
+        "benchmark": "export_speed",
+        "quick": quick,
+        "commit": commit(),
+        "machine": machine(),
+        "versions": versions(),
+        "rows": [*rows, *zoo],
+        "targets": [target.to_dict() for target in targets],
+        "not_measured": list(NOT_MEASURED),
+    }
+
+
+def _refused(zoo: list[dict[str, Any]]) -> int:
+    return sum(row["outcome"] == "refused" for row in zoo)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+"""A file ready to run: opened on the provider asked for, its buffers bound, warmed up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from surgeon.errors import InputError
+
+from .sessions import open_session
+
+_TYPES = {
+    "tensor(float)": torch.float32,
+    "tensor(float16)": torch.float16,
+    "tensor(double)": torch.float64,
+    "tensor(int64)": torch.int64,
+    "tensor(int32)": torch.int32,
+    "tensor(uint8)": torch.uint8,
+    "tensor(bool)": torch.bool,
+}
+Shape = tuple[int, ...]
+
+
+class Runner:
+    """Runs an export on tensors where they lie, without copies between host and device.
+
+    With `shapes` the buffers are made once and kept, which lets CUDA record the whole run as one graph and
+    search for the fastest convolutions exhaustively; without, inputs may have any size the file allows.
+
+    Args:
+        path: of the file.
+        provider: an execution provider or an export target, as for `open_session`.
+        shapes: the fixed shape of each input; None leaves them free.
+        threads: inside one operation; None leaves it to onnxruntime.
+        warmup: runs on zeros before the first answer, where the shapes are fixed.
+
+    Raises:
+        InputError: there is no such file, or the shapes are not those of the file.
+        ExportError: it cannot be opened, or another provider would run.
+
+    Example:
+        >>> runner = Runner("model.onnx", "ort-cuda", shapes=[(1, 1, 64, 64)])  # doctest: +SKIP
+        >>> logits = runner(torch.rand(1, 1, 64, 64, device="cuda"))[0]          # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        provider: str = "CPUExecutionProvider",
+        *,
+        shapes: Sequence[Shape] | None = None,
+        threads: int | None = None,
+        warmup: int = 3,
+    ) -> None:
+        plain = open_session(path, provider, threads=threads, free_sizes=shapes is None)
+        on_cpu = plain.get_providers()[0] == "CPUExecutionProvider"
+        self.device = torch.device("cpu" if on_cpu else "cuda")
+        self.shapes = None if shapes is None else [tuple(shape) for shape in shapes]
+        self._session = plain
+        self._inputs = [(item.name, _TYPES[item.type]) for item in plain.get_inputs()]
+        self._outputs = [(item.name, _TYPES[item.type]) for item in plain.get_outputs()]
+        self._buffers: tuple[list[Tensor], list[Tensor]] | None = None
+        if self.shapes is None:
+            return
+        if len(self.shapes) != len(self._inputs):
+            raise InputError(
+                f"{len(self.shapes)} shapes for {len(self._inputs)} inputs",
+                where=str(path),
+                fix="give the shape of each input, batch first",
+            )
+        zeros = [self._zeros(shape, kind) for shape, (_, kind) in zip(self.shapes, self._inputs, strict=True)]
+        answers = self._run_free(zeros)
+        if plain.get_providers()[0] == "CUDAExecutionProvider":
+            graph = {"enable_cuda_graph": "1"}
+            self._session = open_session(path, provider, threads=threads, free_sizes=False, options=graph)
+        self._buffers = zeros, [torch.empty_like(answer) for answer in answers]
+        self._binding = self._bind(*self._buffers)
+        for _ in range(warmup):
+            self._session.run_with_iobinding(self._binding)
+
+    def __call__(self, *inputs: Tensor) -> list[Tensor]:
+        """Run on tensors in the order of the inputs; the outputs lie on `device`.
+
+        Raises:
+            InputError: a tensor has another shape than the one that was fixed, or there are too few.
+        """
+        if len(inputs) != len(self._inputs):
+            raise InputError(f"{len(inputs)} tensors for {len(self._inputs)} inputs", where="Runner")
+        given = [
+            tensor.detach().to(self.device, kind).contiguous()
+            for tensor, (_, kind) in zip(inputs, self._inputs, strict=True)
+        ]
+        if self._buffers is None:
+            return self._run_free(given)
+        into, out = self._buffers
+        for buffer, tensor in zip(into, given, strict=True):
+            if buffer.shape != tensor.shape:
+                raise InputError(
+                    f"an input has the shape {tuple(tensor.shape)}, and {tuple(buffer.shape)} was fixed",
+                    where="Runner",
+                    fix="open the file without shapes",
+                )
+            buffer.copy_(tensor)
+        self._wait()
+        self._session.run_with_iobinding(self._binding)
+        return [tensor.clone() for tensor in out]
+
+    def _run_free(self, given: list[Tensor]) -> list[Tensor]:
+        """Run with outputs that onnxruntime makes, since nobody knows their sizes before."""
+        self._wait()
+        binding = self._bind(given, None)
+        self._session.run_with_iobinding(binding)
+        if self.device.type == "cpu":
+            return [torch.from_numpy(value.numpy()) for value in binding.get_outputs()]
+        return [torch.from_numpy(array).to(self.device) for array in binding.copy_outputs_to_cpu()]
+
+    def _bind(self, inputs: list[Tensor], outputs: list[Tensor] | None) -> Any:
+        binding = self._session.io_binding()
+        for (name, _), tensor in zip(self._inputs, inputs, strict=True):
+            binding.bind_input(name, *self._place(tensor))
+        for index, (name, _) in enumerate(self._outputs):
+            if outputs is None:
+                binding.bind_output(name, self.device.type, 0)
+            else:
+                binding.bind_output(name, *self._place(outputs[index]))
+        return binding
+
+    def _place(self, tensor: Tensor) -> tuple[str, int, Any, list[int], int]:
+        """Return how onnxruntime names the memory of a tensor."""
+        element = torch.empty(0, dtype=tensor.dtype).numpy().dtype.type
+        return self.device.type, 0, element, list(tensor.shape), tensor.data_ptr()
+
+    def _zeros(self, shape: Shape, kind: torch.dtype) -> Tensor:
+        return torch.zeros(shape, dtype=kind, device=self.device)
+
+    def _wait(self) -> None:
+        """Let torch finish with what onnxruntime will read on a stream of its own."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()

@@ -1,0 +1,71 @@
+import pytest
+import torch
+from surgeon.export import Runner, predict_volume, to_onnx
+
+from surgeon.errors import InputError
+
+from .networks import image, small_unet
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    network = small_unet(3)
+    return network, to_onnx(network, image(3, 8), tmp_path_factory.mktemp("out")).model
+
+
+def expected(network, x):
+    with torch.no_grad():
+        return network(x)
+
+
+def test_free_sizes_run_one_after_the_other(exported):
+    network, model = exported
+    runner = Runner(model, "ort-cpu", threads=1)
+    for size, batch in ((8, 1), (12, 2), (8, 3)):
+        x = image(3, size, batch=batch)
+        torch.testing.assert_close(runner(x)[0], expected(network, x), atol=1e-4, rtol=1e-4)
+
+
+def test_fixed_shapes_keep_their_buffers_and_answers_do_not_change_afterwards(exported):
+    network, model = exported
+    runner = Runner(model, shapes=[(1, 1, 8, 8, 8)], threads=1)
+    x = image(3, 8)
+    first = runner(x)[0]
+    kept = first.clone()
+    second = runner(2 * x.transpose(2, 4))[0]
+    assert torch.equal(first, kept)
+    torch.testing.assert_close(first, expected(network, x), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(second, expected(network, 2 * x.transpose(2, 4)), atol=1e-4, rtol=1e-4)
+    with pytest.raises(InputError, match=r"\(1, 1, 8, 8, 8\) was fixed"):
+        runner(image(3, 12))
+
+
+def test_wrong_numbers_of_tensors_and_shapes_are_refused(exported):
+    with pytest.raises(InputError, match="2 shapes for 1 inputs"):
+        Runner(exported[1], shapes=[(1,), (1,)])
+    with pytest.raises(InputError, match="0 tensors for 1 inputs"):
+        Runner(exported[1])()
+
+
+@pytest.mark.parametrize("shapes", [None, [(3, 1, 8, 8, 8)]])
+def test_a_volume_is_put_together_as_monai_does_with_the_network(exported, shapes):
+    from monai.inferers import sliding_window_inference
+
+    network, model = exported
+    volume = torch.randn(1, 1, 14, 9, 12, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        whole = sliding_window_inference(volume, (8, 8, 8), 2, network, overlap=0.5, mode="gaussian")
+    found = predict_volume(Runner(model, shapes=shapes, threads=1), volume, (8, 8, 8), batch=2)
+    assert found.shape == (1, 2, 14, 9, 12)
+    torch.testing.assert_close(found, whole, atol=1e-4, rtol=1e-4)
+
+
+def test_windows_that_do_not_suit_are_refused(exported):
+    runner = Runner(exported[1], shapes=[(1, 1, 8, 8, 8)])
+    volume = torch.zeros(1, 1, 16, 16, 16)
+    with pytest.raises(InputError, match="does not suit a volume"):
+        predict_volume(runner, volume, (8, 8))
+    with pytest.raises(InputError, match="does not suit a volume"):
+        predict_volume(runner, volume, (8, 8, 8), overlap=1.0)
+    with pytest.raises(InputError, match=r"the runner is fixed to \(8, 8, 8\)"):
+        predict_volume(runner, volume, (16, 16, 16))
