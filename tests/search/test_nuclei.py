@@ -17,20 +17,18 @@ NUCLEI = Path(__file__).parents[3] / "shared" / "data" / "nuclei"
 pytestmark = pytest.mark.skipif(not NUCLEI.exists(), reason="the nuclei data are not here")
 
 
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory):
-    """The first 16 images by name, with their masks."""
-    root = tmp_path_factory.mktemp("nuclei")
+def nuclei(root, chosen):
+    """Return some of the nuclei images with their masks, by their place in the order of names."""
     with zipfile.ZipFile(NUCLEI / "dsb2018_fluo_gray.zip") as archive:
-        folders = sorted({Path(name).parts[0] for name in archive.namelist()})
-        for folder in folders:
-            names = sorted(name for name in archive.namelist() if name.startswith(f"{folder}/"))
-            archive.extractall(root, [name for name in names if not name.endswith("/")][:16])
+        files = sorted(name for name in archive.namelist() if not name.endswith("/"))
+        for folder in {Path(name).parts[0] for name in files}:
+            archive.extractall(root, [name for name in files if name.startswith(f"{folder}/")][chosen])
     how = Preparation(scale="minmax", multiple=16, channels=1, binarise=True)
     return open_data(root, preparation=how)
 
 
-def test_an_exported_program_is_searched_implanted_and_loaded_again(cohort, tmp_path):
+def test_an_exported_program_is_searched_implanted_and_loaded_again(tmp_path):
+    cohort = nuclei(tmp_path / "data", slice(16))
     host = open_host(NUCLEI / "hpa.pt2").module
     config = Config.create(
         epochs=1,
@@ -54,8 +52,11 @@ def test_an_exported_program_is_searched_implanted_and_loaded_again(cohort, tmp_
 
 
 @pytest.mark.slow
-def test_a_short_search_lifts_the_host_on_nuclei(cohort):
+def test_a_short_search_lifts_the_host_on_nuclei(tmp_path):
+    # A sample of all kinds of images: on some kinds alone the host is as good as it gets.
+    cohort = nuclei(tmp_path / "data", slice(None, None, 8))
     host = open_host(NUCLEI / "hpa.pt2").module
     config = Config.create(epochs=4, retrain_epochs=8, steps=10, batch_size=4, crop=(128, 128))
-    scores = implant(host, cohort, config).report["scores"]
-    assert scores["implanted"]["dice_mean"] > scores["host"]["dice_mean"]
+    report = implant(host, cohort, config).report
+    assert report["scores"]["implanted"]["dice_mean"] > report["scores"]["host"]["dice_mean"] + 0.01
+    assert report["verdict"] == "improved"
