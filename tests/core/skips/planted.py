@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -164,3 +164,65 @@ class PlantedJoin(nn.Module):
         x = self.enlarge(x)
         missing = [(0, skip.shape[axis] - x.shape[axis]) for axis in reversed(range(2, x.ndim))]
         return F.pad(x, [side for pair in missing for side in pair])
+
+
+class Nested(nn.Module):
+    """A U-Net++ of a spec: node (level, column) meets all earlier nodes of its level; column 0 encodes.
+
+    With `project` the earlier nodes are concatenated before they meet what comes from below, else they all
+    enter one concatenation as they are.
+    """
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.encoder = nn.ModuleList(
+            [Stage(spec, 1 if level == 0 else WIDTH) for level in range(spec.depth + 1)]
+        )
+        self.down = nn.ModuleList([Down(spec) for _ in range(spec.depth)])
+        self.nodes = nn.ModuleDict({f"x_{i}_{j}": NestedJoin(spec, j) for i, j in self.places()})
+        self.answers = nn.ModuleList([conv(WIDTH, 2, spec.dims, kernel=1) for _ in range(spec.depth)])
+
+    def places(self) -> list[tuple[int, int]]:
+        """Return level and column of all nodes that merge, in an order in which they can be computed."""
+        depth = self.spec.depth
+        return [(level, column) for column in range(1, depth + 1) for level in range(depth + 1 - column)]
+
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        grid = {}
+        for level, stage in enumerate(self.encoder):
+            grid[level, 0] = stage(x if level == 0 else self.down[level - 1](grid[level - 1, 0]))
+        for i, j in self.places():
+            grid[i, j] = self.nodes[f"x_{i}_{j}"](grid[i + 1, j - 1], [grid[i, k] for k in range(j)])
+        answers = [answer(grid[0, j]) for j, answer in enumerate(self.answers, 1)]
+        return answers if self.spec.heads else answers[-1]
+
+    def image(self) -> Tensor:
+        return torch.rand(1, 1, *[self.spec.size] * self.spec.dims)
+
+    def planted(self) -> list[tuple[str, str, str, tuple[int, ...]]]:
+        """Return kind, merge, module and shape of every link, one for each earlier node of the level."""
+        sizes = [self.spec.size]
+        for _ in range(self.spec.depth):
+            sizes.append(sizes[-1] // 2 if self.spec.down == "pool" else (sizes[-1] + 1) // 2)
+        rows = []
+        for level, column in self.places():
+            channels = WIDTH * column if self.spec.project else WIDTH
+            shape = (1, channels, *[sizes[level]] * self.spec.dims)
+            kind = "skip" if column == 1 else "dense"
+            rows += [(kind, "cat", f"nodes.x_{level}_{column}", shape)] * column
+        return sorted(rows)
+
+
+class NestedJoin(PlantedJoin):
+    """Where the earlier nodes of a level meet what comes from below."""
+
+    def __init__(self, spec: Spec, column: int) -> None:
+        super().__init__(replace(spec, merge="cat", gate="none", project=False))
+        self.grouped = spec.project
+        self.stage = Stage(spec, (column + 1) * WIDTH)
+
+    def forward(self, x: Tensor, earlier: list[Tensor]) -> Tensor:
+        x = self._enlarged(x, earlier[0])
+        skips = [torch.cat(earlier, 1)] if self.grouped and len(earlier) > 1 else earlier
+        return self.stage(torch.cat([*skips, x] if self.spec.skip_first else [x, *skips], 1))

@@ -8,9 +8,9 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 import surgeon
-from tests.core.skips.planted import Planted, Spec
+from tests.core.skips.planted import Nested, Planted, Spec
 
-DEEPEST = {1: 4, 2: 4, 3: 2}
+DEEPEST = {1: 5, 2: 5, 3: 3}
 
 
 def specs_of(dims):
@@ -46,6 +46,17 @@ def check(spec):
     assert all(s.implantable for s in anatomy.skips)
 
 
+def check_nested(spec):
+    torch.manual_seed(0)
+    network = Nested(spec).eval()
+    anatomy = surgeon.inspect(network, network.image())
+    for refusal in anatomy.refusals:
+        note(f"refused: {refusal}")
+    found = [(s.kind.value, s.merge.value, s.merge_module, s.merge_shape) for s in anatomy.skips]
+    assert sorted(found) == network.planted()
+    assert all(s.implantable for s in anatomy.skips)
+
+
 def anyhow(examples):
     return settings(
         max_examples=examples, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck)
@@ -64,3 +75,17 @@ def test_what_is_found_equals_what_was_planted(spec):
 @anyhow(120)
 def test_what_is_found_equals_what_was_planted_in_many_more(spec):
     check(spec)
+
+
+@given(specs.filter(lambda spec: spec.depth in {2, 3}))
+@anyhow(8)
+def test_dense_links_are_found_where_they_were_planted(spec):
+    check_nested(spec)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+@given(specs.filter(lambda spec: spec.depth < 5))
+@anyhow(40)
+def test_dense_links_are_found_where_they_were_planted_in_many_more(spec):
+    check_nested(spec)
