@@ -15,7 +15,7 @@ from torch.export import Dim, ExportedProgram, ShapesCollection
 from torch.utils import _pytree as pytree
 
 from surgeon.errors import ExportError
-from surgeon.tracing import Example
+from surgeon.tracing import Example, check_reads, muted_export, real_values
 from surgeon.tracing import quiet as quiet_loggers
 
 from .functional import without_mutation
@@ -165,8 +165,29 @@ def export_program(model: nn.Module, example: Example, freedom: Freedom) -> Expo
         if free:
             shapes[tensor] = free
     dynamic = shapes if freedom is not Freedom.NOTHING else None
-    with quiet(), torch.no_grad():
-        return torch.export.export(model, example.args, example.kwargs, dynamic_shapes=dynamic, strict=False)
+
+    def export() -> ExportedProgram:
+        return torch.export.export(
+            model,
+            example.args,
+            example.kwargs,
+            dynamic_shapes=dynamic,
+            strict=False,
+            prefer_deferred_runtime_asserts_over_guards=True,
+        )
+
+    with quiet(), muted_export(), torch.no_grad():
+        try:
+            return export()
+        except Exception as error:
+            if "data-dependent" not in str(error):
+                raise
+            with real_values():
+                program = export()
+            check_reads(program.module(check_guards=False).graph)
+            # What asked for types of those tensors is of no use now, and no decomposition knows it.
+            program.graph.eliminate_dead_code()
+            return program
 
 
 def _functional_graph(program: ExportedProgram) -> fx.GraphModule:

@@ -1,5 +1,6 @@
 """A host as a graph: made in one of several ways, and replayed against the host before anybody uses it."""
 
+from .guiding import check_reads, muted_export, real_values
 from .inputs import as_example, image_shapes
 from .ladder import private_graph, trace
 from .quieting import quiet
@@ -18,11 +19,14 @@ __all__ = [
     "adopt_state",
     "annotate_shapes",
     "as_example",
+    "check_reads",
     "first_line",
     "image_shapes",
+    "muted_export",
     "private_copy",
     "private_graph",
     "quiet",
+    "real_values",
     "run",
     "trace",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from torch import fx, nn
@@ -145,7 +146,8 @@ def _ways(subject: _Subject) -> list[tuple[Way, Callable[[], fx.GraphModule]]]:
     ways.append((Way.EXPORT_FIXED, lambda: export_graph(host, subject.example, batch=False, sizes=False)))
     if not sizes:
         ways.append(symbolic)
-    return ways
+    guided = partial(export_graph, host, widest, batch=batch, sizes=sizes, guided=True)
+    return [*ways, (Way.EXPORT_GUIDED, guided)]
 
 
 def private_graph(module: fx.GraphModule) -> fx.GraphModule:

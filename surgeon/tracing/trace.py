@@ -19,6 +19,7 @@ class Way(Enum):
     EXPORT_FREE_BATCH = "torch.export, free batch"
     EXPORT_FIXED = "torch.export, fixed sizes"
     SYMBOLIC = "torch.fx symbolic tracing"
+    EXPORT_GUIDED = "torch.export, sizes read from tensors"
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from torch.utils import _pytree as pytree
 
 from surgeon.errors import HostError
 
+from .guiding import check_reads, muted_export, real_values
 from .inputs import image_shapes, is_image
 from .quieting import quiet
 from .trace import Example
@@ -51,7 +52,9 @@ def private_copy(host: nn.Module) -> nn.Module:
     return twin
 
 
-def export_graph(host: nn.Module, example: Example, *, batch: bool, sizes: bool) -> fx.GraphModule:
+def export_graph(
+    host: nn.Module, example: Example, *, batch: bool, sizes: bool, guided: bool = False
+) -> fx.GraphModule:
     """Trace with `torch.export`, with batch and spatial sizes free on request.
 
     Args:
@@ -59,9 +62,15 @@ def export_graph(host: nn.Module, example: Example, *, batch: bool, sizes: bool)
         example: inputs to trace with; free dimensions should be larger than 1.
         batch: leave dimension 0 of every input that shares the batch free.
         sizes: leave the spatial dimensions of the images free.
+        guided: compute real values beside the symbolic ones, for networks that put sizes into tensors and
+            read them back.
+
+    Raises:
+        ValueError: guided, and values of the inputs themselves are read back: a branch may hang on them.
     """
     free = free_dimensions(example, batch=batch, sizes=sizes)
-    with quiet(), _data_is_traced():
+    seeing = real_values() if guided else contextlib.nullcontext()
+    with quiet(), muted_export(), _data_is_traced(), seeing:
         program = torch.export.export(
             host,
             example.args,
@@ -71,6 +80,8 @@ def export_graph(host: nn.Module, example: Example, *, batch: bool, sizes: bool)
             prefer_deferred_runtime_asserts_over_guards=True,
         )
         module = program.module(check_guards=False)
+    if guided:
+        check_reads(module.graph)
     return plain_graph_module(module, host)
 
 

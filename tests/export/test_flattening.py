@@ -5,6 +5,7 @@ from torch import nn
 
 from surgeon.errors import ExportError
 from surgeon.tracing import Example
+from tests.core.tracing import conditional
 
 from .networks import image, small_unet
 
@@ -50,3 +51,12 @@ def test_a_network_that_looks_at_values_is_refused():
 def test_a_network_that_writes_into_its_inputs_is_refused():
     with pytest.raises(ExportError, match="it writes into its own inputs"):
         flatten(nn.ReLU(inplace=True).eval(), Example((image(),), {}))
+
+
+def test_a_network_that_crops_by_tensors_of_sizes_keeps_free_sizes():
+    host = conditional.CropsByTensor().eval()
+    flat = flatten(host, Example((image(),), {}))
+    assert flat.freedom is Freedom.BATCH_AND_SIZES
+    x = torch.rand(3, 1, 22, 18)
+    with torch.no_grad():
+        assert torch.equal(flat.graph_module(x), host(x))

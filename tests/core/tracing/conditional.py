@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.core.networks import conv
@@ -19,6 +20,23 @@ class OnValues(nn.Module):
         if x.mean() > 0.5:  # the line that cannot be traced
             return self.conv(x)
         return self.conv(-x)
+
+
+class CropsByTensor(nn.Module):
+    """Sizes go through tensors on their way to a crop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.bottom = conv(1, 2), conv(2, 2)
+        self.last = nn.Sequential(conv(4, 2), nn.BatchNorm2d(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        skip = self.first(x)
+        up = F.interpolate(self.bottom(F.max_pool2d(skip, 2)), scale_factor=2.0)
+        half = ((torch.tensor(skip.shape)[2:] - torch.tensor(up.shape)[2:]) / 2).int()
+        pads = -torch.stack((half, half)).t().flatten()
+        skip = F.pad(skip, pads.tolist())
+        return self.last(torch.cat((skip, up), 1))
 
 
 class OnBatch(nn.Module):

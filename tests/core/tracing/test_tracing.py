@@ -170,6 +170,18 @@ def test_control_flow_on_values_is_an_error_with_file_and_line():
     assert "without control flow on tensor values" in caught.value.fix
 
 
+def test_sizes_that_go_through_tensors_are_traced_and_stay_free(capfd):
+    host = conditional.CropsByTensor().eval()
+    traced = trace(host, image(size=16))
+    assert traced.summary.way is Way.EXPORT_GUIDED
+    assert traced.summary.free_batch
+    assert traced.summary.free_sizes
+    assert capfd.readouterr() == ("", "")  # torch.export prints the graphs that it cannot finish
+    with torch.no_grad():
+        x = torch.rand(3, 1, 22, 18)
+        assert torch.equal(traced.graph_module(x), host(x))
+
+
 def test_a_symbolic_graph_without_the_skip_is_caught_by_its_replay():
     host = conditional.AsksTheScripter().eval()
     traced = trace(host, image())  # torch.export runs the code itself and sees a tensor
