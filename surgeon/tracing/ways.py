@@ -23,6 +23,7 @@ from .guiding import check_reads, muted_export, real_values
 from .inputs import image_shapes, is_image
 from .quieting import quiet
 from .trace import Example
+from .writes import writes_to_values
 
 
 def private_copy(host: nn.Module) -> nn.Module:
@@ -151,6 +152,7 @@ def plain_graph_module(module: fx.GraphModule, host: nn.Module) -> fx.GraphModul
     It holds every parameter and buffer of the host under the host's names, also those that the graph
     does not use, and the constants of the trace as buffers that no state dict carries.
     """
+    writes_to_values(module.graph)
     _drop_checks(module.graph)
     # Unpickling a graph module runs its tracer again; torch.export's takes arguments that are gone.
     module.graph._tracer_cls = None

@@ -182,6 +182,21 @@ def test_sizes_that_go_through_tensors_are_traced_and_stay_free(capfd):
         assert torch.equal(traced.graph_module(x), host(x))
 
 
+def test_a_picture_written_into_a_tensor_of_zeros_is_followed():
+    host = conditional.PadsByHand().eval()
+    traced = trace(host, image(size=16))
+    graph = traced.graph_module.graph
+    assert not [node for node in graph.nodes if "copy_" in str(node.target)]
+    (cat,) = (node for node in graph.nodes if node.target is torch.ops.aten.cat.default)
+    ancestors = {cat.args[0][0]}
+    for node in reversed(list(graph.nodes)):
+        ancestors |= set(node.all_input_nodes) if node in ancestors else set()
+    assert any(node.target is torch.ops.aten.relu.default for node in ancestors)
+    with torch.no_grad():
+        x = torch.rand(2, 1, 16, 16)
+        assert torch.equal(traced.graph_module(x), host(x))
+
+
 def test_a_symbolic_graph_without_the_skip_is_caught_by_its_replay():
     host = conditional.AsksTheScripter().eval()
     traced = trace(host, image())  # torch.export runs the code itself and sees a tensor
