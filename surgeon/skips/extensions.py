@@ -22,8 +22,9 @@ def find_deepest(view: GraphView, findings: Findings) -> bool:
     if not findings.links:
         return False
     reach = Reach(view, frozenset())
+    trunk = Reach(view, findings.edges)
     bottom = min(
-        reach.lowest(link.source, link.decoder) for link in findings.links if link.source != link.decoder
+        trunk.narrowest(link.source, link.decoder) for link in findings.links if link.source != link.decoder
     )
     found = []
     for site in view.merges:

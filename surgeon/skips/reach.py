@@ -63,6 +63,17 @@ class Reach:
         """Return the lowest resolution on any path from `start` to `end`."""
         return min(self.view.resolution[i] for i in members(self.between(start, end)))
 
+    def narrowest(self, start: int, end: int) -> int:
+        """Return the lowest resolution that every path from `start` to `end` goes through.
+
+        Side paths do not count: an attention that sums over all positions is passed by its residual.
+        """
+        kept = dict.fromkeys(members(self.between(start, end)), 0)
+        for i in kept:
+            before = max((kept.get(source, 0) for source in self.sources[i]), default=0)
+            kept[i] = self.view.resolution[i] if i == start else min(before, self.view.resolution[i])
+        return kept[end]
+
     def nearest(self, candidates: int, ancestors: list[int]) -> list[int]:
         """Return the candidates that are not ancestors of another candidate."""
         shadowed = 0

@@ -10,7 +10,7 @@ reach the decoder through the inner links. Found links are therefore taken out a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from . import operations as ops
@@ -129,14 +129,16 @@ def _links_of(search: _Round, site: MergeSite) -> list[Link]:
     links: list[Link] = []
     reasons = [Reason.NO_ORIGIN]
     for operand, place in zip(site.operands, site.places, strict=True):
-        for decoder in site.operands:
-            if decoder == operand:
-                continue
-            outcome = _judge(search, _Pair(site, operand, place, decoder))
-            if not isinstance(outcome, Reason):
-                links.extend(outcome)
-                break
-            reasons.append(outcome)
+        outcomes = [
+            (decoder, _judge(search, _Pair(site, operand, place, tensor)))
+            for decoder in site.operands
+            if decoder != operand
+            for tensor in leaves_of(view, decoder, site.index)
+        ]
+        found = next(((d, outcome) for d, outcome in outcomes if not isinstance(outcome, Reason)), None)
+        if found is not None:
+            links.extend(replace(link, decoder=found[0]) for link in found[1])
+        reasons += [outcome for _, outcome in outcomes if isinstance(outcome, Reason)]
     if not links and site.index not in {link.merge.index for link in findings.links}:
         findings.reasons[site.index] = max(reasons, key=_TELLING.__getitem__).value
     return links
@@ -156,9 +158,12 @@ def _judge(search: _Round, pair: _Pair) -> list[Link] | Reason:
     view, site = search.view, pair.site
     known = {(link.merge.index, link.leaf) for link in search.findings.links}
     links, reason = [], Reason.NO_ORIGIN
-    leaves = [leaf for leaf in leaves_of(view, pair.operand, site.index) if (site.index, leaf) not in known]
+    gathered = leaves_of(view, pair.operand, site.index)
+    leaves = [leaf for leaf in gathered if (site.index, leaf) not in known]
     for leaf in leaves:
         origin = _origin(search, leaf, pair)
+        if not isinstance(origin, Reason) and _holds_decoder(search, origin, gathered, pair):
+            origin = Reason.SAME_LOWEST
         if isinstance(origin, Reason):
             reason = max(reason, origin, key=_TELLING.__getitem__)
             continue
@@ -167,6 +172,12 @@ def _judge(search: _Round, pair: _Pair) -> list[Link] | Reason:
         aggregated = lower or len(leaves) > 1
         links.append(Link(site, pair.operand, pair.place, leaf, source, pair.decoder, aggregated))
     return links or reason
+
+
+def _holds_decoder(search: _Round, origin: int, gathered: list[int], pair: _Pair) -> bool:
+    """Tell whether one of the tensors gathered in an operand comes from deeper than the other operand."""
+    deepest = search.reach.lowest(origin, pair.decoder)
+    return any(search.reach.lowest(origin, leaf) < ABOUT * deepest for leaf in gathered)
 
 
 def leaves_of(view: GraphView, operand: int, user: int) -> list[int]:

@@ -169,8 +169,8 @@ class PlantedJoin(nn.Module):
 class Nested(nn.Module):
     """A U-Net++ of a spec: node (level, column) meets all earlier nodes of its level; column 0 encodes.
 
-    With `project` the earlier nodes are concatenated before they meet what comes from below, else they all
-    enter one concatenation as they are.
+    The earlier nodes enter one concatenation as they are (gate `none`), one after the other (`attention`), or
+    concatenated before they meet what comes from below (`squeeze`).
     """
 
     def __init__(self, spec: Spec) -> None:
@@ -207,7 +207,7 @@ class Nested(nn.Module):
             sizes.append(sizes[-1] // 2 if self.spec.down == "pool" else (sizes[-1] + 1) // 2)
         rows = []
         for level, column in self.places():
-            channels = WIDTH * column if self.spec.project else WIDTH
+            channels = WIDTH * column if self.spec.gate == "squeeze" else WIDTH
             shape = (1, channels, *[sizes[level]] * self.spec.dims)
             kind = "skip" if column == 1 else "dense"
             rows += [(kind, "cat", f"nodes.x_{level}_{column}", shape)] * column
@@ -219,10 +219,15 @@ class NestedJoin(PlantedJoin):
 
     def __init__(self, spec: Spec, column: int) -> None:
         super().__init__(replace(spec, merge="cat", gate="none", project=False))
-        self.grouped = spec.project
+        self.gathering = spec.gate
         self.stage = Stage(spec, (column + 1) * WIDTH)
 
     def forward(self, x: Tensor, earlier: list[Tensor]) -> Tensor:
         x = self._enlarged(x, earlier[0])
-        skips = [torch.cat(earlier, 1)] if self.grouped and len(earlier) > 1 else earlier
+        if self.gathering == "attention":
+            for skip in earlier:
+                x = torch.cat([skip, x] if self.spec.skip_first else [x, skip], 1)
+            return self.stage(x)
+        grouped = self.gathering == "squeeze" and len(earlier) > 1
+        skips = [torch.cat(earlier, 1)] if grouped else earlier
         return self.stage(torch.cat([*skips, x] if self.spec.skip_first else [x, *skips], 1))

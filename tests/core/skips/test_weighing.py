@@ -69,3 +69,41 @@ def test_the_link_at_the_bottom_of_a_dilated_encoder_is_found_by_its_siblings():
         ("lift2", "levels.1", "lateral"),
         ("lift3", "levels.2", "lateral"),
     ]
+
+
+class _Linear(nn.Module):
+    """Linear attention beside its residual: a small matrix holds what all positions sum up to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv = conv(4, 12, kernel=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).flatten(2).chunk(3, dim=1)
+        context = torch.einsum("bdn,ben->bde", k.softmax(-1), v)
+        return x + torch.einsum("bde,bdn->ben", context, q).reshape(x.shape)
+
+
+class _KeepsTheBottom(nn.Module):
+    """Two stages of one resolution each side of the bottom, with their own link there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.top, self.low = nn.Sequential(conv(1, 4), _Linear()), nn.Sequential(conv(4, 4), _Linear())
+        self.middle = nn.Sequential(conv(4, 4), _Linear(), conv(4, 4))
+        self.ups = nn.ModuleList([nn.Sequential(conv(8, 4), _Linear()) for _ in range(2)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        top = self.top(x)
+        low = self.low(F.avg_pool2d(top, 2))
+        x = self.middle(low)
+        for stage, skip in zip(self.ups, (low, top), strict=True):
+            x = F.interpolate(x, size=skip.shape[2:])
+            x = stage(torch.cat((x, skip), 1))
+        return x
+
+
+def test_attention_that_sums_over_positions_does_not_hide_the_bottom():
+    anatomy = surgeon.inspect(_KeepsTheBottom(), image())
+    found = [(skip.merge.value, skip.merge_shape) for skip in anatomy.skips]
+    assert found == [("cat", (1, 4, 16, 16)), ("cat", (1, 4, 8, 8))]
