@@ -190,6 +190,9 @@ def located(truth: Truth) -> dict[str, Any]:
 def identities(built: Built, traced: Trace, anatomy: Anatomy) -> dict[str, bool | str] | None:
     """Splice identities into all links and compare with the host to the bit, at other sizes as well.
 
+    The host is frozen as the spliced one is: torch multiplies some batches by another route, with another
+    rounding, when a weight needs a gradient.
+
     Returns:
         for the example, another batch and another size: whether it is equal, or why there is no answer;
         None for a network without links.
@@ -200,6 +203,7 @@ def identities(built: Built, traced: Trace, anatomy: Anatomy) -> dict[str, bool 
     if refused:
         return {"example": False, "refused": "; ".join(refused)}
     spliced = splice_trace(traced, {skip.id: nn.Identity() for skip in anatomy.skips})
+    built.network.requires_grad_(False)
     found: dict[str, bool | str] = {}
     for what, variants in _variants(traced.example).items():
         free = {"batch": traced.summary.free_batch, "size": traced.summary.free_sizes}.get(what, True)
