@@ -70,6 +70,7 @@ QUICK = Size(
         "epochs": 6,
         "retrain_epochs": 4,
         "steps": 30,
+        "states": 2,
         "compare_cells": 3,
         "architecture_rate": 0.01,
         "search_cases": 8,
@@ -117,13 +118,13 @@ def open_nuclei(folder: Path, data: Path) -> tuple[nn.Module, Cohort]:
 def open_lines(folder: Path, _: Path) -> tuple[nn.Module, Cohort]:
     """Train the host of the generated scenes, and draw scenes with specks."""
     scenes = write_scenes(folder / "lines", 400, 1, specks=True)
-    return train_host(200), open_data(scenes, preparation=_SCENES)
+    return train_host(120), open_data(scenes, preparation=_SCENES)
 
 
 def open_right(folder: Path, _: Path) -> tuple[nn.Module, Cohort]:
     """Train the same host, and draw scenes like those it was trained on."""
     scenes = write_scenes(folder / "right", 400, 2, specks=False)
-    return train_host(200), open_data(scenes, preparation=_SCENES)
+    return train_host(120), open_data(scenes, preparation=_SCENES)
 
 
 _SCENES = Preparation(scale="unit", channels=1)

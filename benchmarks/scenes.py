@@ -92,8 +92,8 @@ class SceneUNet(nn.Module):
 
 def _block(given: int, made: int) -> nn.Sequential:
     return nn.Sequential(
-        *(nn.Conv2d(given, made, 3, padding=1), nn.BatchNorm2d(made), nn.ReLU()),
-        *(nn.Conv2d(made, made, 3, padding=1), nn.BatchNorm2d(made), nn.ReLU()),
+        *(nn.Conv2d(given, made, 3, padding=1), nn.BatchNorm2d(made), nn.LeakyReLU(0.1)),
+        *(nn.Conv2d(made, made, 3, padding=1), nn.BatchNorm2d(made), nn.LeakyReLU(0.1)),
     )
 
 

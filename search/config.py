@@ -70,11 +70,13 @@ class Config(BaseModel):
         compare_cells: random cells in that comparison.
         selection: `weight` (largest architecture weights), `perturbation` (what validation Dice misses most
             when it is taken away), or `both` as two finalists.
-        early: end the search as soon as every edge's choice is stable.
+        early: end the search as soon as its choice is stable.
         stable_after: epochs of moving architecture weights before an edge can count as stable.
         stable_window: epochs over which a stable edge's weights have hardly moved.
         stable_divergence: largest Jensen-Shannon divergence (a share of its maximum) over that window.
         stable_margin: and how far the first operation leads the second by then, as the log of their ratio.
+        stable_share: share of the edges that have to be stable; the others, which no gradient moves, have to
+            stand still at least.
         prune: take the weakest operations of stable edges out, half of what is left at a time.
         beta_decay: weight of mean logsumexp(alpha) in the architecture's loss (arXiv 2203.01665).
         identity_share: largest share of identities in a selection that is no collapse; the architecture goes
@@ -140,6 +142,7 @@ class Config(BaseModel):
     stable_window: int = Field(3, ge=1)
     stable_divergence: float = Field(1e-3, gt=0)
     stable_margin: float = Field(0.2, ge=0)
+    stable_share: float = Field(0.6, gt=0, le=1)
     prune: bool = True
     beta_decay: float = Field(0.0, ge=0)
     identity_share: float = Field(0.5, gt=0, le=1)

@@ -97,10 +97,11 @@ class Watch:
                 one.load_state_dict(self.healthy[name])
             what = "the Hessian's eigenvalue ran away" if self._ran_away() else "identities took over"
             return f"{what}: back to the architecture of {self.collapsed} epochs before"
-        stable = self.stable()
+        stable, still = self.stable(), self.still()
         gone = sum(prune(one, stable[n]) for n, one in architectures.items()) if self.config.prune else 0
-        if self.config.early and not gone and all(bool(edges.all()) for edges in stable.values()):
-            return "every edge's choice was stable"
+        share = float(torch.cat(list(stable.values())).float().mean())
+        if self.config.early and not gone and still and share >= self.config.stable_share:
+            return f"its choice was stable on {100 * share:.0f} % of the edges, and nothing moved any more"
         return ""
 
     def _ran_away(self) -> bool:
@@ -108,18 +109,30 @@ class Watch:
         means = [sum(self.eigenvalues[i : i + 5]) / 5 for i in range(len(self.eigenvalues) - 4)]
         return len(means) > 4 and means[-1] > 1.3 * means[-5]
 
-    def stable(self) -> dict[str, Tensor]:
-        """Return for each cell which of its edges `(E,)` are stable."""
-        window = self.config.stable_window
-        if len(self.seen) < max(self.config.stable_after, window + 1):
-            return {name: torch.zeros(len(x), dtype=torch.bool) for name, x in self.seen[-1].items()}
-        return {name: self._stable(self.seen[-1 - window][name], x) for name, x in self.seen[-1].items()}
+    def still(self) -> bool:
+        """Tell whether no edge has moved over the window, those that nothing moves included."""
+        if not self._is_old_enough():
+            return False
+        return all(bool(self._stands(name).all()) for name in self.seen[-1])
 
-    def _stable(self, before: Tensor, now: Tensor) -> Tensor:
-        still = divergence(before, now) <= self.config.stable_divergence
-        same = before.argmax(-1) == now.argmax(-1)
-        apart = (margin(now) >= self.config.stable_margin) | (entropy(now) <= _LOW_ENTROPY)
-        return still & same & apart
+    def stable(self) -> dict[str, Tensor]:
+        """Return for each cell which of its edges `(E,)` are stable: they stand, and have come apart."""
+        now = self.seen[-1]
+        if not self._is_old_enough():
+            return {name: torch.zeros(len(x), dtype=torch.bool) for name, x in now.items()}
+        return {name: self._stands(name) & self._is_apart(x) for name, x in now.items()}
+
+    def _is_old_enough(self) -> bool:
+        return len(self.seen) >= max(self.config.stable_after, self.config.stable_window + 1)
+
+    def _stands(self, name: str) -> Tensor:
+        """Tell which edges of a cell are close to where they were in every epoch of the window."""
+        *before, now = [epoch[name] for epoch in self.seen[-1 - self.config.stable_window :]]
+        apart = torch.stack([divergence(one, now) for one in before])
+        return apart.amax(0) <= self.config.stable_divergence
+
+    def _is_apart(self, now: Tensor) -> Tensor:
+        return (margin(now) >= self.config.stable_margin) | (entropy(now) <= _LOW_ENTROPY)
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain tensors."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from surgeon.search import Progress
 
 _LEADERS = 6  # edges shown at once
-_PHASES = {"search": "searching", "retrain": "training the cells"}
+_PHASES = {"search": "searching", "retrain": "training the cells", "retrain-slower": "training them slower"}
+_ROUND = re.compile(r"-(\d+|slower)$")
 _SERIES = {"try": "trying", "compare": "comparing with"}
 
 
@@ -135,7 +137,7 @@ def _series(phase: str) -> str:
 def _words(phase: str) -> str:
     first, _, rest = phase.partition("-")
     if first in _SERIES:
-        return f"{_SERIES[first]} {rest.rpartition('-')[0]}"
+        return f"{_SERIES[first]} {_ROUND.sub('', rest)}"
     return _PHASES.get(phase, phase)
 
 

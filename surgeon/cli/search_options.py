@@ -114,6 +114,23 @@ EarlyOption = Annotated[
         rich_help_panel=SEARCH_PANEL,
     ),
 ]
+SelectionOption = Annotated[
+    str | None,
+    typer.Option(
+        "--selection",
+        metavar="weight|perturbation|both",
+        help="Take from the search what weighs most, what validation misses most, or compare the two (both).",
+        rich_help_panel=SEARCH_PANEL,
+    ),
+]
+RotateOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--rotate/--no-rotate",
+        help="Search with other channels at every step, so that none is left out (off).",
+        rich_help_panel=SEARCH_PANEL,
+    ),
+]
 TrainOption = Annotated[
     str | None,
     typer.Option(

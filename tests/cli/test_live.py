@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import pytest
@@ -52,6 +53,16 @@ def test_the_board_shows_progress_dice_and_leaders() -> None:
     board.show(event(epoch=4, step=0))
     assert "epoch 4/4" in drawn(board)
     assert "done in" in drawn(board)
+
+
+def test_finalists_share_a_row_and_so_do_the_baselines_of_a_comparison() -> None:
+    board = Board()
+    for phase in ("try-affine-1", "try-sep3-fitted-2", "compare-gate", "compare-full-slower"):
+        board.show(dataclasses.replace(event(epoch=1), phase=phase))
+        board.show(dataclasses.replace(event(epoch=4, step=0), phase=phase))
+    rows = drawn(board).splitlines()
+    first = [row.split("  ")[0] for row in rows if "epoch" in row]
+    assert first == ["trying sep3-fitted", "comparing with full"]
 
 
 @pytest.mark.parametrize("terminal", [True, False])

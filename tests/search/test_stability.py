@@ -48,6 +48,18 @@ def test_margin_and_entropy():
     torch.testing.assert_close(entropy(weights)[1], torch.tensor(1.0))
 
 
+def test_an_edge_that_nothing_moves_does_not_keep_the_search_going_but_one_that_moves_does():
+    for moves, ended in (([0.0] * 12, True), ([0.3 * (-1) ** k for k in range(12)], False)):
+        watch, architecture = Watch(CONFIG.model_copy(update={"prune": False})), Architecture(SPEC)
+        reasons = []
+        for epoch, move in enumerate(moves):
+            with torch.no_grad():
+                architecture.alpha[:2, -1] += 1.0 if epoch == 0 else 0.0
+                architecture.alpha[2, -1] += move
+            reasons.append(watch.see({"shared": architecture}, 0.0))
+        assert any("67 % of the edges" in reason for reason in reasons) is ended
+
+
 def watched(steps, config=CONFIG, identities=0.0):
     """Show an architecture to a watch after moves of alpha's last operation; return why the search ends."""
     watch, architecture = Watch(config), Architecture(SPEC)
@@ -66,7 +78,7 @@ def test_weights_that_never_moved_are_not_stable():
 
 def test_weights_that_stand_still_and_apart_end_the_search_but_never_before_their_time():
     epochs, reason, _ = watched([1.0] + [0.0] * 20, CONFIG.model_copy(update={"prune": False}))
-    assert (epochs, reason) == (4, "every edge's choice was stable")
+    assert (epochs, reason) == (4, "its choice was stable on 100 % of the edges, and nothing moved any more")
     assert watched([1.0] + [0.0] * 20, Config(early=False))[1] == ""
 
 
