@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -12,9 +13,12 @@ from torch import Tensor, nn
 
 from surgeon.data import Batches, Cohort
 from surgeon.scores import Task, evaluate
+from surgeon.splicing import SplicedNetwork
 
 from .cells import Architecture, BatchedSearchCell, SearchCell
 from .config import Config
+from .features import FeatureCache
+from .forward import Forward
 from .operations import BatchNorm
 from .randomness import generator_for
 from .selection import select_all
@@ -32,6 +36,7 @@ class Supply:
         task: loss and prediction.
         device: where the network is.
         norm_batches: training batches from which BatchNorm statistics are estimated before measuring.
+        cache: keeps what the host computes before its implants.
     """
 
     training: Batches
@@ -40,6 +45,11 @@ class Supply:
     task: Task
     device: torch.device
     norm_batches: int = 0
+    cache: FeatureCache = field(default_factory=FeatureCache)
+
+    def forward(self, network: SplicedNetwork) -> Forward:
+        """Return the forward pass of training for a network."""
+        return Forward(network, self.training, self.device, self.cache)
 
     def batch(self, batches: Batches, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         """Return images `(N, C, *spatial)` and labels `(N, *spatial)` of a step, on the device."""
@@ -96,7 +106,7 @@ class SearchPhase:
 
     def __init__(
         self,
-        network: nn.Module,
+        network: SplicedNetwork,
         cells: Mapping[str, SearchCell | BatchedSearchCell],
         architectures: Mapping[str, Architecture],
         supply: Supply,
@@ -106,6 +116,7 @@ class SearchPhase:
         self.steps = supply.training.steps
         self._network, self._cells, self._architectures = network, nn.ModuleDict(cells), architectures
         self._supply, self._config = supply, config
+        self._forward = supply.forward(network)
         self._weights = [weight for cell in cells.values() for weight in cell.weight_parameters()]
         self._architecture = [weight for one in architectures.values() for weight in one.parameters()]
         self._weight_optimizer = torch.optim.SGD(
@@ -207,8 +218,23 @@ class SearchPhase:
 
     def _loss(self, batches: Batches, epoch: int, step: int, parameters: Sequence[nn.Parameter]) -> float:
         """Put the gradients of a batch's loss on those parameters alone, and return the loss."""
-        image, label = self._supply.batch(batches, epoch, step)
-        return put_gradients(self._supply.task.loss(self._network(image), label), parameters)
+        wanted = {id(parameter) for parameter in parameters}
+        with held(one for one in (*self._weights, *self._architecture) if id(one) not in wanted):
+            output, label = self._forward(batches, epoch, step)
+            return put_gradients(self._supply.task.loss(output, label), parameters)
+
+
+@contextlib.contextmanager
+def held(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """Let no gradients be computed for some parameters inside the block."""
+    still = list(parameters)
+    for parameter in still:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in still:
+            parameter.requires_grad_(True)
 
 
 def put_gradients(loss: Tensor, parameters: Sequence[nn.Parameter]) -> float:

@@ -12,7 +12,7 @@ from .genotype import CellMerge, Inputs, Scope
 from .moving import Train
 from .operations import OPERATIONS
 
-_NOT_COMPARED = ("device", "host_spec", "allow_worse")
+_NOT_COMPARED = ("device", "host_spec", "allow_worse", "cache_memory", "cache_disk")
 
 
 class Config(BaseModel):
@@ -82,6 +82,9 @@ class Config(BaseModel):
         identity_share: largest share of identities in a selection that is no collapse; the architecture goes
             back to the last epoch before one.
         hessian: watch the dominant eigenvalue of the architecture's Hessian too (arXiv 1909.09656).
+        cache_memory: GiB of memory for what the frozen host computes before its implants, kept for the cases
+            that come again unchanged (whole images, no augmentation).
+        cache_disk: GiB on disk, in the RUN folder while it runs, for what memory cannot hold.
         device: where the work is done.
         allow_worse: keep an implant that is worse than its host.
         samples: test images kept in the RUN folder for the report and for the parity check of an export.
@@ -147,6 +150,8 @@ class Config(BaseModel):
     beta_decay: float = Field(0.0, ge=0)
     identity_share: float = Field(0.5, gt=0, le=1)
     hessian: bool = False
+    cache_memory: float = Field(2.0, ge=0)
+    cache_disk: float = Field(16.0, ge=0)
     device: str = "cpu"
     allow_worse: bool = False
     samples: int = Field(4, ge=0)

@@ -94,10 +94,11 @@ def implant(
     folder = open_run(Path(out), plan.identity, resume=resume) if out is not None else None
     with stop_requests() as stop:
         loop = Loop(stop, folder, progress)
-        supply = plan.supply()
+        supply = plan.supply(folder.path / "features" if folder else None)
         found = find_implant(plan, supply, loop)
         baselines = train_baselines(plan, supply, loop)
         rows = train_contenders(plan, supply, loop, found) if plan.config.compare else ()
+        supply.cache.clear()
     network = found.trained.network
     outcome = compare_networks(plan, network, {name: one.network for name, one in baselines.items()})
     if rows:

@@ -22,6 +22,7 @@ from .assembly import Table, specify_cells
 from .bilevel import Supply
 from .cells import CellSpec
 from .config import Config
+from .features import GIB, FeatureCache
 from .randomness import seed_for
 from .runs import Identity, digest_data
 
@@ -68,8 +69,8 @@ class Plan:
         """The test cases; scored once, at the very end."""
         return self.cohort.select(self.splits.test)
 
-    def supply(self) -> Supply:
-        """Return batches, validation cases and loss."""
+    def supply(self, folder: Path | None = None) -> Supply:
+        """Return batches, validation cases and loss; the folder takes features that memory cannot hold."""
         training, validation = (
             self.cohort.select(self.splits.train),
             self.cohort.select(self.splits.validation),
@@ -81,6 +82,7 @@ class Plan:
             task=self.task,
             device=self.device,
             norm_batches=self.config.norm_batches,
+            cache=FeatureCache(self.config.cache_memory * GIB, self.config.cache_disk * GIB, folder),
         )
 
     def splice(self, implants: Mapping[str, nn.Module]) -> SplicedNetwork:

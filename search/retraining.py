@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from surgeon.splicing import SplicedNetwork
+
 from .bilevel import Supply, cosine, put_gradients, set_rate
 from .config import Config
 
@@ -26,12 +28,13 @@ class TrainingPhase:
     """
 
     def __init__(
-        self, name: str, network: nn.Module, implants: nn.Module, supply: Supply, config: Config
+        self, name: str, network: SplicedNetwork, implants: nn.Module, supply: Supply, config: Config
     ) -> None:
         self.name = name
         self.epochs = config.retrain_epochs
         self.steps = supply.training.steps
         self._network, self._implants, self._supply, self._config = network, implants, supply, config
+        self._forward = supply.forward(network)
         self._parameters = list(implants.parameters())
         self._factors = (1.0, config.gamma_factor, config.host_factor)
         self._optimizer = _optimizer(implants, config)
@@ -60,8 +63,8 @@ class TrainingPhase:
     def step(self, epoch: int, step: int) -> float:
         """Make one step on a training batch and return its loss."""
         self._network.train()
-        image, label = self._supply.batch(self._supply.training, epoch, step)
-        loss = put_gradients(self._supply.task.loss(self._network(image), label), self._parameters)
+        output, label = self._forward(self._supply.training, epoch, step)
+        loss = put_gradients(self._supply.task.loss(output, label), self._parameters)
         nn.utils.clip_grad_norm_(self._parameters, self._config.clip)
         self._optimizer.step()
         return loss

@@ -78,6 +78,11 @@ class Batches:
     def __len__(self) -> int:
         return self.steps
 
+    @property
+    def fixed(self) -> bool:
+        """Whether a case is the same image whenever it comes."""
+        return self.crop is None and not self.augment
+
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch, from step `start` on."""
         for step in range(start, self.steps):

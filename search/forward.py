@@ -1,0 +1,56 @@
+"""The forward pass of training: what the frozen host computes before its implants is computed once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from surgeon.data import Batch, Batches
+from surgeon.splicing import SplicedNetwork
+
+from .features import FeatureCache, Features, together
+from .halves import Halves
+
+
+class Forward:
+    """Runs a spliced network on batches.
+
+    Where a case is the same image whenever it comes, the first half of the network is computed for each case
+    by itself and kept, so that a kept result is equal to the bit to one computed again.
+
+    Args:
+        network: the host with its implants, on its device.
+        batches: to compare the halves of the network with the whole on.
+        device: of the network.
+        cache: keeps features; share it among networks of one host and one cohort.
+    """
+
+    def __init__(
+        self, network: SplicedNetwork, batches: Batches, device: torch.device, cache: FeatureCache
+    ) -> None:
+        image = batches.batch(0, 0).image.to(device)
+        self.halves = Halves(network, torch.cat((image, image))[:2])
+        self._device, self._cache = device, cache
+
+    def __call__(self, batches: Batches, epoch: int, step: int) -> tuple[Any, Tensor]:
+        """Return the network's output on a batch, and the labels `(N, *spatial)`."""
+        drawn = batches.batch(epoch, step)
+        return self.halves.finish(self.features(drawn, batches.fixed)), drawn.label.to(self._device)
+
+    def features(self, drawn: Batch, fixed: bool) -> Features:
+        """Return what the second half of the network needs of a batch."""
+        image = drawn.image.to(self._device)
+        if not fixed or not self.halves.by_case:
+            return self.halves.features(image)
+        cases = zip(drawn.case_ids, image, strict=True)
+        return together([self._of_case(case, one[None]) for case, one in cases])
+
+    def _of_case(self, case: str, image: Tensor) -> Features:
+        key = "/".join((case, str(tuple(image.shape)), str(self.halves.layout), *self.halves.names))
+        found = self._cache.get(key, self._device)
+        if found is None:
+            found = self.halves.features(image)
+            self._cache.put(key, found)
+        return found

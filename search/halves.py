@@ -1,0 +1,150 @@
+"""A spliced network in two halves: what no implant can influence, and the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from surgeon.parity import compare
+from surgeon.splicing import SplicedNetwork
+
+_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+class Halves:
+    """Computes a spliced network in two steps, equal to it to the bit.
+
+    The first half is a function of the image and of frozen parameters alone: it needs no gradients, and what
+    it gives may be kept. Where the halves do not give what the whole network gives (a host that overwrites
+    its tensors, say), the first half is empty.
+
+    Args:
+        network: the host with its implants; the halves share its modules and parameters.
+        example: images `(2, C, *spatial)` on the network's device, to compare the halves with the whole.
+
+    Attributes:
+        names: of the nodes whose tensors the first half gives; empty where there is no first half.
+        by_case: whether the features of a batch are those of its images, one after the other.
+        layout: channels last in memory where the network takes that.
+    """
+
+    def __init__(self, network: SplicedNetwork, example: Tensor) -> None:
+        self.network = network
+        self.names: tuple[str, ...] = ()
+        self.by_case = False
+        self.layout = torch.contiguous_format
+        parts = _divide(network)
+        if parts is not None:
+            self.names, self._first, self._second = parts
+        mode = network.training
+        network.eval()
+        try:
+            with torch.no_grad():
+                self._settle(example)
+        finally:
+            network.train(mode)
+
+    def features(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Return what the second half needs of an image `(N, C, *spatial)`."""
+        image = image.clone(memory_format=self.layout)  # one channel alone is laid out both ways at once
+        if not self.names:
+            return (image,)
+        with torch.no_grad():
+            found: tuple[Tensor, ...] = self._first(image)
+            return found
+
+    def finish(self, features: Sequence[Tensor]) -> Any:
+        """Return the network's output from the features."""
+        if not self.names:
+            return self.network(*features)
+        return self.network.graph.process_outputs(self._second(*features))
+
+    def _settle(self, example: Tensor) -> None:
+        """Take the layout that the network takes, and the halves if they equal the whole in it."""
+        last = _LAST.get(example.ndim)
+        if last is not None and self._takes(example.clone(memory_format=last)):
+            self.layout = last
+        whole = self.network(example.clone(memory_format=self.layout))
+        features = self.features(example.clone(memory_format=self.layout))
+        kept = [feature.clone() for feature in features]
+        halves = self.finish(features)
+        untouched = all(torch.equal(one, two) for one, two in zip(features, kept, strict=True))
+        if not untouched or not compare(whole, halves).equal:
+            self.names = ()
+        self.by_case = bool(self.names) and all(len(feature) == len(example) for feature in features)
+
+    def _takes(self, image: Tensor) -> bool:
+        try:
+            self.network(image)
+        except RuntimeError:  # a view that needs the channels first
+            return False
+        return True
+
+
+def _divide(network: SplicedNetwork) -> tuple[tuple[str, ...], fx.GraphModule, fx.GraphModule] | None:
+    """Divide a network's graph; None where nothing but the image is free of the implants."""
+    nodes = list(network.graph.nodes)
+    images = [node for node in nodes if node.op == "placeholder"]
+    influenced: set[fx.Node] = set()
+    moving = {name for name, value in network.named_parameters() if value.requires_grad}
+    for node in nodes:
+        if _moves(node, moving) or influenced & set(node.all_input_nodes):
+            influenced.add(node)
+    passed, repeated = _border(nodes, influenced)
+    if len(images) != 1 or not set(passed) - set(images):
+        return None
+    first = _part(network, [node for node in nodes if node not in influenced], (), passed)
+    rest = [node for node in nodes if node in influenced or node in repeated]
+    return tuple(node.name for node in passed), first, _part(network, rest, passed, None)
+
+
+def _moves(node: fx.Node, moving: set[str]) -> bool:
+    """Tell whether a node is an implant or holds a parameter that is trained."""
+    target = str(node.target)
+    if node.op not in {"call_module", "get_attr"}:
+        return False
+    inside = f"{target}."
+    return target.startswith("implants.") or any(n == target or n.startswith(inside) for n in moving)
+
+
+def _border(nodes: Sequence[fx.Node], influenced: set[fx.Node]) -> tuple[list[fx.Node], set[fx.Node]]:
+    """Return the free tensors that the second half takes, and the free nodes that it repeats.
+
+    It repeats what is no tensor (sizes, say) or a parameter.
+    """
+    passed, repeated = set(), set()
+    waiting = [node for node in nodes if node in influenced or node.op == "output"]
+    while waiting:
+        for node in waiting.pop().all_input_nodes:
+            if node in influenced or node in passed or node in repeated:
+                continue
+            if isinstance(node.meta.get("shape"), tuple) and node.op != "get_attr":
+                passed.add(node)
+            else:
+                repeated.add(node)
+                waiting.append(node)
+    return [node for node in nodes if node in passed], repeated
+
+
+def _part(
+    network: SplicedNetwork,
+    nodes: Sequence[fx.Node],
+    given: Sequence[fx.Node],
+    returned: Sequence[fx.Node] | None,
+) -> fx.GraphModule:
+    """Make a module of some of a network's nodes; without `returned` it gives the network's output."""
+    graph, copies = fx.Graph(), {}
+    for node in given:
+        copies[node] = graph.placeholder(node.name)
+    for node in nodes:
+        if node.op != "output":
+            copies[node] = graph.node_copy(node, copies.__getitem__)
+    if returned is None:
+        output = next(node for node in network.graph.nodes if node.op == "output")
+        graph.output(fx.node.map_arg(output.args[0], copies.__getitem__))
+    else:
+        graph.output(tuple(copies[node] for node in returned))
+    return fx.GraphModule(network, graph)
