@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from surgeon.errors import InputError
 
 from ..genotype import CellGenotype
-from ..operations import OPERATIONS, OperationFactory, check_operations
+from ..operations import GROUPED, OPERATIONS, OperationFactory, check_operations
 from .frame import Entry, Exit
+from .layers import run_convolutions, run_pool
+from .rows import add_products, grid_of, to_rows
 from .spec import CellSpec
 
 
@@ -43,9 +47,17 @@ class DerivedCell(nn.Module):
         )
         self.exit = Exit(spec)
         self._plan = _plan(spec, genotype)
+        names = [edge.operation for edge in genotype.edges]
+        self._convolutions = frozenset(
+            index
+            for index, name in enumerate(names)
+            if name in GROUPED and table[name] is OPERATIONS.get(name)
+        )
 
     def forward(self, skip: Tensor, decoder: Tensor | None = None) -> Tensor:
         """Map `skip (N, C, *spatial)`, and `decoder (N, D, *spatial)` if needed, to `(N, C, *spatial)`."""
+        if self.training and skip.device.type == "cpu":
+            return self.by_rows(skip, decoder)
         states = self.entry(skip, decoder)
         first = len(states)
         for incoming in self._plan:
@@ -56,6 +68,30 @@ class DerivedCell(nn.Module):
             states.append(state)
         out: Tensor = self.exit(skip, states[first:])
         return out
+
+    def by_rows(self, skip: Tensor, decoder: Tensor | None = None) -> Tensor:
+        """Do what `forward` does, in the way that trains faster on a CPU; equal up to rounding."""
+        grid = grid_of(skip)
+        states = [to_rows(x) for x in self.entry(skip, decoder)]
+        first = len(states)
+        positive: dict[int, Tensor] = {}
+        for incoming in self._plan:
+            products, terms = [], []
+            for index, source in incoming:
+                operation, x = self.operations[index], states[source]
+                if index in self._convolutions:
+                    if source not in positive:
+                        positive[source] = x.relu()
+                    product = run_convolutions(operation, positive[source], grid)
+                    assert product.norm is not None
+                    assert product.norm.bias is not None
+                    products.append(product)
+                    terms.append(product.norm.bias)
+                else:
+                    terms.append(run_pool(operation, x, grid))
+            total = functools.reduce(torch.add, terms)
+            states.append(add_products(products, total) if products else total)
+        return self.exit.join(skip, states[first:])
 
 
 def _plan(spec: CellSpec, genotype: CellGenotype) -> tuple[tuple[tuple[int, int], ...], ...]:

@@ -290,3 +290,29 @@ def test_the_batched_cell_keeps_the_references_running_statistics_and_uses_them_
     for name, value in reference.state_dict().items():
         torch.testing.assert_close(copied.state_dict()[name], value, rtol=1e-10, atol=1e-10, msg=name)
     torch.testing.assert_close(batched.eval()(x), reference.eval()(x), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("spatial_dims", [1, 2, 3])
+@pytest.mark.parametrize(
+    "names", [("sep3", "sep5", "dil3"), ("dil5", "pointwise", "avg3"), ("max3", "identity", "own")]
+)
+def test_a_derived_cell_trains_by_rows_as_it_does_layer_by_layer(spatial_dims, names):
+    edges = [Edge("input0", "state0", name) for name in names[:2]] + [Edge("state0", "state1", names[2])]
+    spec = CellSpec(12, spatial_dims, states=2)
+    plain = DerivedCell(spec, CellGenotype(0.25, tuple(edges)), OWN).double()
+    nn.init.ones_(plain.exit.gamma)
+    fast = copy.deepcopy(plain)
+    x = torch.randn(2, 12, *(5,) * spatial_dims, dtype=torch.float64)
+    gradient = torch.randn_like(x)
+    states = plain.entry(x, None)
+    for incoming in plain._plan:
+        states.append(sum(plain.operations[index](states[source]) for index, source in incoming))
+    expected = plain.exit(x, states[1:])
+    found = fast(x)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+    for out in (found, expected):
+        out.backward(gradient)
+    for (name, mine), theirs in zip(fast.named_parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-9, atol=1e-9, msg=name)
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(fast.state_dict()[name], value, rtol=1e-10, atol=1e-10, msg=name)
