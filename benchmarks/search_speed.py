@@ -1,8 +1,8 @@
 """How fast is a step of the search, and of training what it found?
 
-Against a straightforward op-by-op PC-DARTS cell in the same host: torch's default layout, the whole host in every
-step, gradients of everything that is searched in both half-steps. All ways take turns in one process, so that a
-busy machine slows them alike; memory is measured in processes of their own.
+Against a straightforward op-by-op PC-DARTS cell in the same host: torch's default layout, the whole host in
+every step, gradients of everything that is searched in both half-steps. All ways take turns in one process,
+so that a busy machine slows them alike; memory is measured in processes of their own.
 `python -m benchmarks.search_speed [--quick] [--json]`.
 """
 
@@ -74,9 +74,7 @@ QUICK = (
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark; returns 0 when all targets hold."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.search_speed", description=__doc__)
-    parser.add_argument(
-        "--quick", action="store_true", help="smaller images, within ten minutes on two cores"
-    )
+    parser.add_argument("--quick", action="store_true", help="smaller images, within ten minutes")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     options = parser.parse_args(arguments)
     parts = None if options.quick else Parts("search_speed", SOURCES)

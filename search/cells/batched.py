@@ -52,13 +52,14 @@ class Fan(nn.Module):
         self.register_buffer("blocks", blocks, persistent=False)
         self.register_buffer("copies", torch.eye(channels).repeat(1, edges), persistent=False)
 
-    def forward(self, x: Tensor, grid: tuple[int, ...], weights: Tensor) -> Tensor:
+    def forward(self, x: Tensor, grid: tuple[int, ...], weights: Tensor, kept: list[list[bool]]) -> Tensor:
         """Weigh and sum the operations of every leaving edge.
 
         Args:
             x: the operated channels of the state, `(P, operated)`.
             grid: `(N, *spatial)`.
             weights: of edges and operations `(E, O)`: softmax(alpha) * softmax(beta).
+            kept: of edges and operations; what is pruned on every edge here is not computed.
 
         Returns:
             `(P, L * operated)`, L being the number of leaving edges.
@@ -67,7 +68,10 @@ class Fan(nn.Module):
         positive = x.relu()
         wide = positive.repeat(1, len(self.leaving))  # (P, L * operated)
         products, own = [], []
-        for name, operation in self.operations.items():
+        for name, column in zip(self.names, self._columns, strict=True):
+            operation = self.operations[name]
+            if not any(kept[edge][column] for edge in self.leaving):
+                continue
             if isinstance(operation, nn.ModuleList):  # a user's own: one for each edge
                 outs = [to_rows(one(to_maps(x, grid))) for one in operation]
                 own.append(torch.cat(outs, dim=1) * scales[name])
@@ -79,6 +83,8 @@ class Fan(nn.Module):
                 products.append(Product(x, self.copies * scales[name]))
             else:
                 products.append(self._pooled(operation, x, grid, scales[name]))
+        if not products and not own:
+            return x.new_zeros(x.shape[0], self.copies.shape[1])
         return functools.reduce(torch.add, [*([add_products(products)] if products else []), *own])
 
     def _scales(self, weights: Tensor, channels: int) -> dict[str, Tensor]:
@@ -145,17 +151,18 @@ class BatchedSearchCell(nn.Module):
         operation_weights, edge_weights = self.architecture()
         weights = operation_weights * edge_weights[:, None]  # (E, O)
         grid = grid_of(skip)
+        kept = (self.architecture.kept & self.architecture.kept_edges[:, None]).tolist()
         states = [to_rows(x) for x in self.entry(skip, decoder)]
         first = len(states)
         operated, bypass = self._places()
         edges: dict[int, Tensor] = {}
         for source, x in enumerate(states):
-            edges.update(self._leave(source, x, grid, weights))
+            edges.update(self._leave(source, x, grid, weights, kept))
         for incoming in self.spec.incoming:
             mixed = functools.reduce(torch.add, (edges.pop(edge) for edge, _ in incoming))
             passed = [Product(states[i], bypass * edge_weights[edge]) for edge, i in incoming]
             states.append(add_products([Product(mixed, operated), *passed]))
-            edges.update(self._leave(len(states) - 1, states[-1], grid, weights))
+            edges.update(self._leave(len(states) - 1, states[-1], grid, weights, kept))
         return self.exit.join(skip, states[first:])
 
     def _places(self) -> tuple[Tensor, Tensor]:
@@ -165,14 +172,16 @@ class BatchedSearchCell(nn.Module):
         bypass[: self.spec.operated] = 0
         return shuffled[: self.spec.operated], bypass.roll(self.offset, dims=0)
 
-    def _leave(self, source: int, x: Tensor, grid: tuple[int, ...], weights: Tensor) -> Mapping[int, Tensor]:
+    def _leave(
+        self, source: int, x: Tensor, grid: tuple[int, ...], weights: Tensor, kept: list[list[bool]]
+    ) -> Mapping[int, Tensor]:
         """Compute the edges that leave a state `(P, inner)`: their index, and `(P, operated)`."""
         if source >= len(self.fans):
             return {}
         fan, operated = self.fans[source], self.spec.operated
         assert isinstance(fan, Fan)
         first = torch.roll(x, -self.offset, dims=1) if self.offset else x
-        outs = fan(first[:, :operated].contiguous(), grid, weights)
+        outs = fan(first[:, :operated].contiguous(), grid, weights, kept)
         return dict(zip(fan.leaving, outs.split(operated, dim=1), strict=True))
 
     @torch.no_grad()

@@ -66,10 +66,21 @@ def add_products(products: Sequence[Product], start: Tensor | None = None) -> Te
     norms = [product.norm for product, _ in _parts(settled)]
     owned = [product.owned for product, _ in _parts(settled)]
     shifts = [shift for _, shift in _parts(settled) if shift is not None]
+    if not any(norms):
+        return _plainly(_parts(settled), _added([*shifts, *(() if start is None else (start,))]))
     tensors = [t for product, _ in _parts(settled) for t in (product.rows, product.matrix, product.scale)]
     starts = [*shifts, *(() if start is None else (start,))]
     total: Tensor = _Sum.apply((tuple(norms), tuple(owned)), _added(starts), *tensors)
     return total
+
+
+def _plainly(parts: list[tuple[Product, Tensor | None]], start: Tensor | None) -> Tensor:
+    """Add products without norms by torch's own operations: they can be differentiated again."""
+    total: Tensor | None = None
+    for product, _ in parts:
+        total = _plus(total, product.rows, product.matrix)
+    assert total is not None
+    return total if start is None else total.add_(start)
 
 
 _Settled = Product | tuple[Product, Tensor]

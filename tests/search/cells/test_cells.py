@@ -316,3 +316,35 @@ def test_a_derived_cell_trains_by_rows_as_it_does_layer_by_layer(spatial_dims, n
         torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-9, atol=1e-9, msg=name)
     for name, value in plain.state_dict().items():
         torch.testing.assert_close(fast.state_dict()[name], value, rtol=1e-10, atol=1e-10, msg=name)
+
+
+@pytest.mark.parametrize(
+    "gone", [("sep5",), ("identity", "max3", "avg3", "sep3", "sep5", "dil3", "dil5", "pointwise")]
+)
+def test_what_is_pruned_on_every_edge_is_not_computed(gone):
+    spec = CellSpec(16, 2, states=2)
+    reference = build(SearchCell, spec).double()
+    nn.init.ones_(reference.exit.gamma)
+    batched = build(BatchedSearchCell, spec).double().from_reference(reference)
+    columns = [spec.operations.index(name) for name in gone]
+    for cell in (reference, batched):
+        cell.architecture.kept[:, columns] = False
+    for fan in batched.fans:
+        for name in gone:
+            fan.operations[name] = None
+    x = features(spec).double()
+    torch.testing.assert_close(batched(x), reference(x), rtol=1e-10, atol=1e-10)
+
+
+def test_a_settled_cell_can_be_differentiated_twice():
+    """The collapse guard looks at second derivatives, in eval mode."""
+    spec, found = CellSpec(16, 2, states=2), []
+    reference = build(SearchCell, spec).double()
+    nn.init.ones_(reference.exit.gamma)
+    batched = build(BatchedSearchCell, spec).double().from_reference(reference)
+    x = features(spec).double()
+    for cell in (reference, batched):
+        alpha = cell.eval().architecture.alpha
+        (first,) = torch.autograd.grad(cell(x).square().mean(), alpha, create_graph=True)
+        found.append(torch.autograd.grad(first.square().sum(), alpha)[0])
+    torch.testing.assert_close(found[1], found[0], rtol=1e-9, atol=1e-12)
