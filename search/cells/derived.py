@@ -14,7 +14,7 @@ from ..genotype import CellGenotype
 from ..operations import GROUPED, OPERATIONS, OperationFactory, check_operations
 from .frame import Entry, Exit
 from .layers import run_convolutions, run_pool
-from .rows import add_products, grid_of, to_rows
+from .rows import Product, add_products, grid_of, to_rows
 from .spec import CellSpec
 
 
@@ -76,7 +76,8 @@ class DerivedCell(nn.Module):
         first = len(states)
         positive: dict[int, Tensor] = {}
         for incoming in self._plan:
-            products, terms = [], []
+            products: list[Product] = []
+            terms: list[Tensor] = []
             for index, source in incoming:
                 operation, x = self.operations[index], states[source]
                 if index in self._convolutions:
