@@ -90,6 +90,7 @@ class Task:
         crop: side of a training crop.
         quick: whether `--quick` runs it.
         needs: file under the data folder that it needs; empty for none.
+        test: test images, where they are fewer than those of the size.
     """
 
     name: str
@@ -99,6 +100,7 @@ class Task:
     crop: int
     quick: bool
     needs: str = ""
+    test: int | None = None
 
 
 def open_nuclei(folder: Path, data: Path) -> tuple[nn.Module, Cohort]:
@@ -131,7 +133,7 @@ _SCENES = Preparation(scale="unit", channels=1)
 
 TASKS = (
     Task("nuclei-200", 200, 60, open_nuclei, 128, False, NUCLEI),
-    Task("nuclei-100", 100, 32, open_nuclei, 64, True, NUCLEI),
+    Task("nuclei-60", 60, 16, open_nuclei, 64, True, NUCLEI, test=30),
     Task("nuclei-16", 16, 8, open_nuclei, 128, False, NUCLEI),
     Task("nuclei-4", 4, 4, open_nuclei, 128, False, NUCLEI),
     Task("lines", 160, 60, open_lines, 64, True),
@@ -200,7 +202,7 @@ def run_part(
 ) -> dict[str, Any]:
     """Run the operation with its comparison on one split with one seed."""
     host, cohort = opened
-    counts = (task.train, task.validation, size.test)
+    counts = (task.train, task.validation, task.test or size.test)
     order = np.random.default_rng(split).permutation(len(cohort.cases))[: sum(counts)]
     chosen = replace(cohort, cases=tuple(cohort.cases[i] for i in sorted(order)))
     config = Config.create(
@@ -295,7 +297,7 @@ def _targets(name: str, parts: Sequence[Mapping[str, Any]]) -> list[Target]:
     found = [Target.at_most(f"{name}: regret", round(fmean(map(regret, parts)), 5), 0.003)]
     if name == "right":
         found.append(Target.at_least(f"{name}: lower end of the gain", round(low, 5), -0.002))
-    if name.startswith("nuclei-") and name.split("-")[1] in ("200", "100"):
+    if name.startswith("nuclei-") and name.split("-")[1] in ("200", "60"):
         full, _, _ = interval(differences(parts, "full", "host"))
         trained = [{row["name"]: row["trainable"] for row in part["rows"]} for part in parts]
         share = max(counts["implanted"] / counts["full"] for counts in trained)

@@ -244,7 +244,8 @@ def _rewire(graph: fx.Graph, skips: list[Skip], implants: Mapping[str, nn.Module
         with graph.inserting_before(merge):
             arguments = [_enter(graph, operand, image, skip)]
             if getattr(implants[skip.id], "needs_decoder", False):
-                arguments.append(_enter(graph, decoder, image, skip))
+                met = graph.call_function(torch.clone, (decoder,)) if _writes(merge) else decoder
+                arguments.append(_enter(graph, met, image, skip))
             result = graph.create_node(
                 "call_module", f"implants.{skip.id}", tuple(arguments), {}, name=f"implant_{skip.id}"
             )
@@ -254,6 +255,12 @@ def _rewire(graph: fx.Graph, skips: list[Skip], implants: Mapping[str, nn.Module
         _replace_operand(merge, skip.operand_index, result)
         rewired.append(Rewiring(skip.id, operand.name, merge.name, skip.operand_index))
     return tuple(rewired)
+
+
+def _writes(merge: fx.Node) -> bool:
+    """Tell whether a merge is written in place: what an implant keeps for its gradients must not change."""
+    name = getattr(merge.target, "__name__", str(merge.target))
+    return name.split(".")[0].endswith("_") or name == "iadd"
 
 
 def _image(graph: fx.Graph) -> fx.Node:
