@@ -30,7 +30,7 @@ from surgeon.search.assembly import (
     specify_cells,
 )
 from surgeon.search.bilevel import SearchPhase, Supply
-from surgeon.search.estimates import typical_genotype
+from surgeon.search.entrants import fixed_cell
 from surgeon.search.features import FeatureCache
 from surgeon.search.genotype import CellMerge, Genotype, Inputs, Scope
 from surgeon.search.moving import Moving
@@ -162,7 +162,7 @@ def make_step(case: Case, way: str, cache: float = 2.0**31) -> Callable[[], Any]
         cache=FeatureCache(cache),
     )
     if way == "derived cells":
-        typical = typical_genotype(next(iter(specs.values())))
+        typical = fixed_cell(next(iter(specs.values())), "sep3")
         genotype = Genotype(Scope.SHARED, Inputs.ENCODER, CellMerge.RESIDUAL, 4, (("shared", typical),))
         network = splice_trace(traced, build_derived_cells(specs, genotype, 0, OPERATIONS))
         awake(network)
