@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +18,21 @@ _WARM_UP, _ROUNDS = 2, 11
 def count_parameters(network: nn.Module) -> int:
     """Count the parameters of a network, each once."""
     return sum(parameter.numel() for parameter in network.parameters())
+
+
+def peak_memory(device: torch.device) -> float | None:
+    """Return the largest memory so far in MiB: allocated on a GPU, or resident for the whole process.
+
+    None where the system does not say (Windows).
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 @torch.no_grad()

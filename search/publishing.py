@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .comparison import summarise_random
+from .costs import peak_memory
 from .finding import Found
 from .implants import Binding, describe_inputs, place_of, save_implant
 from .outcome import Outcome, versions, write_samples
@@ -43,6 +44,7 @@ def describe(findings: Findings) -> dict[str, Any]:
             "stopped_because": found.ended,
             "retrain_seconds": found.trained.position.seconds,
             "retrain_epochs": found.trained.position.epoch,
+            **_bill(findings),
             **found.trained.facts,
         },
         "trained": _describe_training(findings),
@@ -90,6 +92,18 @@ def publish(folder: RunFolder, findings: Findings, report: dict[str, Any]) -> No
     # Last: a folder with a report.json is a finished run.
     folder.write_json("report.json", report)
     write_report(folder.path)
+
+
+def _bill(findings: Findings) -> dict[str, float | None]:
+    """Return what the work took of the machine: training images a second, measuring included, and memory."""
+    plan = findings.plan
+    images = plan.supply().training.steps * plan.config.batch_size  # in an epoch
+    found = {"search": findings.found.search, "retrain": findings.found.trained.position}
+    rates = {
+        f"{name}_images_per_second": images * one.epoch / one.seconds if one.seconds else None
+        for name, one in found.items()
+    }
+    return {**rates, "peak_memory_mib": peak_memory(plan.device)}
 
 
 def _describe_training(findings: Findings) -> dict[str, Any]:

@@ -65,6 +65,10 @@ def test_a_run_holds_what_is_pinned(finished):
     assert {"dice_mean", "dice_per_class", "per_case"} <= set(report["scores"]["host"])
     assert {"dice_mean", "low", "high", "p_value"} <= set(report["gain"])
     assert {"seconds", "epochs", "stopped_because"} <= set(report["search"])
+    bill = report["search"]
+    images = 8 * 2 * bill["epochs"]  # 8 steps of 2 images an epoch
+    assert bill["search_images_per_second"] * bill["seconds"] == pytest.approx(images)
+    assert bill["peak_memory_mib"] > 10
     names = {path.name for path in out.iterdir()}
     assert {"report.html", "genotype.json", "implant.safetensors", "history.jsonl", "checkpoints"} <= names
     assert json.loads((out / "host.json").read_text()) == {"spec": "small:make_host"}
