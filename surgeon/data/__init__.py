@@ -13,7 +13,7 @@ from .listed import declared_classes
 from .opening import open_data
 from .preparation import Preparation, Resampling, Scale, read_preparation
 from .regions import LabelRegions
-from .resampling import resample
+from .resampling import resample, resample_from_origin
 from .splits import Splits, split_subjects
 from .window import Placing, Weighting, Window
 
@@ -35,5 +35,6 @@ __all__ = [
     "open_data",
     "read_preparation",
     "resample",
+    "resample_from_origin",
     "split_subjects",
 ]

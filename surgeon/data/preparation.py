@@ -23,6 +23,8 @@ class Resampling(StrEnum):
     """How voxels are brought to another spacing."""
 
     LINEAR = "linear"
+    # Linear, the centres of the first voxels on each other, as MONAI's Spacing: the border moves a little.
+    ORIGIN = "origin"
     # Order 3, as nnU-Net: slice by slice where voxels are three times longer along one axis than another.
     CUBIC = "cubic"
 
@@ -40,7 +42,8 @@ class Scale(StrEnum):
 class Preparation:
     """How a raw image becomes a network input; the same for training, scoring and serving.
 
-    The steps run in this order: channels, crop, clip, scale, mean and deviation, resize, pad.
+    The steps run in this order: channels, crop, clip, scale, mean and deviation, resize, pad. With resampling
+    from the origin, resizing comes right after cropping, unless the scale is `unit`.
 
     Attributes:
         scale: how intensities are scaled.
@@ -92,6 +95,10 @@ class Preparation:
                 fix=f"one of {', '.join(Scale)}",
             )
         _check_range(self)
+        if self.resampling == Resampling.ORIGIN and self.resize_fit is not None:
+            raise DataError(
+                "resampling from the origin and resize_fit exclude each other", where="preparation"
+            )
         object.__setattr__(self, "scale", Scale(self.scale))
         object.__setattr__(self, "resampling", Resampling(self.resampling))
 
@@ -99,6 +106,11 @@ class Preparation:
     def moves_voxels(self) -> bool:
         """Whether voxels are not those of the file, so that predictions must be brought back."""
         return self.spacing is not None or self.crop_nonzero
+
+    @property
+    def scales_last(self) -> bool:
+        """Whether intensities are scaled after resampling, as MONAI's bundles do; nnU-Net does it before."""
+        return self.resampling is Resampling.ORIGIN and self.scale is not Scale.UNIT
 
     def across(self, axis: int) -> Preparation:
         """Return the preparation of slices across an axis: the spacing along it is left out."""

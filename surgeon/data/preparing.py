@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from surgeon.errors import DataError
 
 from .preparation import Preparation, Resampling, Scale
-from .resampling import Limits, resample
+from .resampling import Limits, resample, resample_from_origin, size_from_origin
 
 Region = tuple[tuple[int, int], ...]
 
@@ -34,6 +34,12 @@ def prepare_intensities(array: NDArray[Any], preparation: Preparation, where: st
         DataError: the channels cannot be turned into those asked for, or `mean` has another number of them.
     """
     array = _convert_channels(array, preparation.channels, where)
+    if preparation.scales_last:
+        return torch.from_numpy(np.ascontiguousarray(array).astype(np.float32))
+    return _scale_intensities(array, preparation, where)
+
+
+def _scale_intensities(array: NDArray[Any], preparation: Preparation, where: str) -> Tensor:
     x = torch.from_numpy(np.ascontiguousarray(array).astype(np.float32))
     body = torch.from_numpy(_body(array)) if preparation.mask_nonzero else None
     if preparation.clip is not None:
@@ -97,6 +103,8 @@ def prepare_geometry(
     if target != size:
         image, label = _resize(image, label, target, spacing, preparation, limits=limits)
         spacing = tuple(mm * a / b for mm, a, b in zip(spacing, size, target, strict=True))
+    if preparation.scales_last:
+        image = _scale_intensities(image.numpy(), preparation, "")
     before, whole = _placement(target, preparation)
     widths = [(b, w - b - t) for b, w, t in zip(before, whole, target, strict=True)]
     # torch.nn.functional.pad counts from the last axis.
@@ -174,6 +182,8 @@ def _target_size(
     size: tuple[int, ...], preparation: Preparation, spacing: tuple[float, ...]
 ) -> tuple[int, ...]:
     if preparation.spacing is not None and len(preparation.spacing) == len(size):
+        if preparation.resampling is Resampling.ORIGIN:
+            return size_from_origin(size, spacing, preparation.spacing)
         pairs = zip(size, spacing, preparation.spacing, strict=True)
         size = tuple(max(1, round(side * mm / wanted)) for side, mm, wanted in pairs)
     if preparation.resize_fit is None:
@@ -207,6 +217,12 @@ def _resize(
     limits: Limits | None,
 ) -> tuple[Tensor, Tensor | None]:
     flat = image.ndim == 3
+    if preparation.resampling is Resampling.ORIGIN and preparation.spacing is not None:
+        there = preparation.spacing
+        moved = resample_from_origin(image, target, spacing, there)
+        if label is None:
+            return moved, None
+        return moved, resample_from_origin(label[None], target, spacing, there, nearest=True)[0]
     if preparation.resampling is Resampling.CUBIC:
         resized = resample(image, target, spacing, preparation.spacing or spacing, 3, limits=limits)
     else:

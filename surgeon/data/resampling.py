@@ -56,6 +56,45 @@ def resample(
     return torch.from_numpy(np.stack(channels).astype(np.float32))
 
 
+def size_from_origin(size: Sequence[int], before: Sequence[float], after: Sequence[float]) -> tuple[int, ...]:
+    """Return the size at another voxel size, counted from the centre of the first voxel to the last."""
+    sides = zip(size, before, after, strict=True)
+    return tuple(max(1, round((side - 1) * old / new + 1)) for side, old, new in sides)
+
+
+def resample_from_origin(
+    image: Tensor,
+    size: tuple[int, ...],
+    before: Sequence[float],
+    after: Sequence[float],
+    *,
+    nearest: bool = False,
+) -> Tensor:
+    """Bring an image to another voxel size, with the centres of the first voxels on each other.
+
+    Args:
+        image: `(C, *spatial)`.
+        size: the spatial size wanted; what lies beyond the last voxel repeats it.
+        before: voxel size of the image in mm.
+        after: voxel size wanted.
+        nearest: take the nearest voxel instead of a mixture: for labels.
+
+    Returns:
+        `(C, *size)`.
+    """
+    for axis, (side, old, new) in enumerate(zip(size, before, after, strict=True), start=1):
+        last = image.shape[axis] - 1
+        places = (torch.arange(side, dtype=torch.float64) * (new / old)).clamp(max=last)
+        if nearest:
+            image = image.index_select(axis, places.round().long())
+            continue
+        low = places.floor().long()
+        share = (places - low).to(image.dtype).reshape(-1, *[1] * (image.ndim - axis - 1))
+        above = image.index_select(axis, (low + 1).clamp(max=last))
+        image = image.index_select(axis, low) * (1 - share) + above * share
+    return image
+
+
 def coarse_axis(before: Sequence[float], after: Sequence[float]) -> int | None:
     """Return the axis along which voxels are far longer; None where there is none, or more than one."""
     for spacing in (before, after):

@@ -11,10 +11,11 @@ from typing import Any
 from torch import nn
 
 from surgeon.checkpoints import load_weights, read_checkpoint
-from surgeon.data import Preparation, Scale
+from surgeon.data import Placing, Preparation, Resampling, Scale, Weighting, Window
 from surgeon.errors import HostError
 
 from .host import Host
+from .inputs import first_layout
 
 _CONFIGS = ("inference.json", "inference.yaml", "inference.yml", "evaluate.json", "train.json", "train.yaml")
 _WEIGHTS = ("model.safetensors", "model.pt", "model.pth")
@@ -60,7 +61,10 @@ def open_bundle(folder: Path, *, trust: bool = False) -> Host:
         raise HostError("the bundle has no models/model.pt", where=str(folder), fix="download its weights")
     content = read_checkpoint(weights, trust=trust)
     notes = load_weights(network, content.weights, where=str(weights))
-    preparation, remark = _preparation(config.get("preprocessing"))
+    layout = first_layout(network)
+    preparation, remark = _preparation(
+        config.get("preprocessing"), config.get("inferer"), 1 if layout is None else layout[0]
+    )
     report = (f"MONAI bundle, {file.name}", *content.report, *notes, *remark)
     return Host(network.eval(), str(folder), type(network).__name__, None, preparation, report)
 
@@ -105,29 +109,48 @@ def _parse(folder: Path, file: Path) -> tuple[dict[str, Any], nn.Module]:
     return config, network
 
 
-def _preparation(preprocessing: Any) -> tuple[Preparation | None, tuple[str, ...]]:
+def _preparation(
+    preprocessing: Any, inferer: Any, channels: int
+) -> tuple[Preparation | None, tuple[str, ...]]:
     """Read the transforms of a bundle; what is not understood leaves the preparation to the user."""
     transforms = preprocessing.get("transforms") if isinstance(preprocessing, Mapping) else None
     if not isinstance(transforms, list):
         return None, ("the bundle declares no list of transforms: no preparation taken over",)
-    values: dict[str, Any] = {"scale": Scale.NONE, "multiple": 16, "axes": "xyz"}
+    window, remark = _window(inferer)
+    # Without a window the network sees whole images, whose sides have to suit its levels.
+    values: dict[str, Any] = {"scale": Scale.NONE, "axes": "xyz", "window": window}
+    values["multiple"] = 1 if window is not None else 16
     for transform in transforms:
         # A list or expression may stand for a transform; only plain definitions are read.
         name = str(transform.get("_target_", "")) if isinstance(transform, Mapping) else str(transform)
         short = name.rpartition(".")[2].removesuffix("d").removesuffix("D")
         if short in _PLAIN:
             continue
-        read = _read_transform(short, transform) if isinstance(transform, Mapping) else None
+        read = _read_transform(short, transform, channels) if isinstance(transform, Mapping) else None
         if read is None:
             return None, (f"preparation not taken over: the transform {name or transform} is not known here",)
         values.update(read)
-    return Preparation(**values), ("preparation taken from the bundle's transforms",)
+    return Preparation(**values), ("preparation taken from the bundle's transforms", *remark)
 
 
-def _read_transform(name: str, values: Mapping[str, Any]) -> dict[str, Any] | None:
-    if name == "ScaleIntensity" and not {"minv", "maxv", "factor"} & set(values):
+def _window(inferer: Any) -> tuple[Window | None, tuple[str, ...]]:
+    """Read the sliding window of a bundle; without one images are shown whole."""
+    if not isinstance(inferer, Mapping) or str(inferer.get("_target_", "")).endswith("SimpleInferer"):
+        return None, ()
+    size, overlap = inferer.get("roi_size"), inferer.get("overlap", 0.25)
+    plain = isinstance(size, list) and all(isinstance(side, int) and side > 0 for side in size)
+    if not str(inferer.get("_target_", "")).endswith("SlidingWindowInferer") or not plain:
+        return None, (f"window not taken over: the inferer {dict(inferer)} is not known here"[:200],)
+    weights = Weighting(str(inferer.get("mode", "constant")))
+    return Window(tuple(size or ()), float(overlap), placing=Placing.STRIDE, weights=weights), ()
+
+
+def _read_transform(name: str, values: Mapping[str, Any], channels: int) -> dict[str, Any] | None:
+    # What is taken over all channels at once is the same as for each where there is one.
+    each = channels == 1 or bool(values.get("channel_wise"))
+    if name == "ScaleIntensity" and each and not {"minv", "maxv", "factor"} & set(values):
         return {"scale": Scale.MINMAX}
-    if name == "NormalizeIntensity" and not {"subtrahend", "divisor", "nonzero"} & _truthy(values):
+    if name == "NormalizeIntensity" and each and not {"subtrahend", "divisor", "nonzero"} & _truthy(values):
         return {"scale": Scale.ZSCORE}
     if name == "ScaleIntensityRange" and values.get("clip") and (values["b_min"], values["b_max"]) == (0, 1):
         low, high = float(values["a_min"]), float(values["a_max"])
@@ -135,7 +158,8 @@ def _read_transform(name: str, values: Mapping[str, Any]) -> dict[str, Any] | No
     if name == "Orientation" and isinstance(values.get("axcodes"), str):
         return {"orientation": values["axcodes"]}
     if name == "Spacing" and isinstance(values.get("pixdim"), list):
-        return {"spacing": tuple(float(size) for size in values["pixdim"])}
+        spacing = tuple(float(size) for size in values["pixdim"])
+        return {"spacing": spacing, "resampling": Resampling.ORIGIN}
     return None
 
 

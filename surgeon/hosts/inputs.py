@@ -29,7 +29,7 @@ def guess_inputs(module: nn.Module) -> tuple[Tensor, ...]:
     Raises:
         InputError: there is no convolution, or none of the sizes runs.
     """
-    layout = _first_layout(module)
+    layout = first_layout(module)
     if layout is None:
         raise InputError(
             "the input cannot be guessed: the network has no convolution",
@@ -74,7 +74,7 @@ def try_inputs(module: nn.Module, inputs: tuple[Any, ...], kwargs: Mapping[str, 
 
 def _explained(module: nn.Module, inputs: tuple[Any, ...], error: Exception) -> InputError:
     shapes = ", ".join(str(tuple(x.shape)) for x in inputs if isinstance(x, Tensor))
-    layout = _first_layout(module)
+    layout = first_layout(module)
     first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
     lead = inputs[0] if inputs and isinstance(inputs[0], Tensor) else None
     fix = "give another shape with --input N,C,H,W"
@@ -88,7 +88,7 @@ def _explained(module: nn.Module, inputs: tuple[Any, ...], error: Exception) -> 
     return InputError(f"the network does not take an input of shape {shapes}", where=first, fix=fix)
 
 
-def _first_layout(module: nn.Module) -> tuple[int, int] | None:
+def first_layout(module: nn.Module) -> tuple[int, int] | None:
     """Return channels and spatial axes of what the first convolution takes."""
     weight = first_weight(module)
     if weight is not None:

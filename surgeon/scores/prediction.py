@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from surgeon.data import Cohort, Preparation, Resampling, Sample, Window, resample
+from surgeon.data import Cohort, Preparation, Resampling, Sample, Window, resample, resample_from_origin
 
 from .tasks import Task
 from .windows import slide
@@ -76,15 +76,26 @@ def place_in_file(logits: Tensor, sample: Sample, task: Task, preparation: Prepa
     whole = torch.zeros(source.size, dtype=torch.int64)
     size = tuple(stop - start for start, stop in source.box)
     if all(size):
-        if preparation.resampling is Resampling.CUBIC:
-            back = resample(
-                inside.cpu(), size, preparation.spacing or source.spacing, source.spacing, order=1
-            )
-        else:
-            mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(size)]
-            back = F.interpolate(inside[None], size=size, mode=mode, align_corners=False)[0]
-        whole[tuple(slice(start, stop) for start, stop in source.box)] = task.classes_of(back[None])[0].cpu()
+        back = _resampled(inside.cpu(), size, sample, task, preparation)
+        whole[tuple(slice(start, stop) for start, stop in source.box)] = task.classes_of(back[None])[0]
     return whole
+
+
+def _resampled(
+    logits: Tensor, size: tuple[int, ...], sample: Sample, task: Task, preparation: Preparation
+) -> Tensor:
+    """Bring logits `(K, *spatial)` back to the spacing of the file, as the host's own library does."""
+    assert sample.source is not None
+    after = sample.source.spacing
+    before = preparation.spacing if preparation.spacing and len(preparation.spacing) == len(after) else None
+    if preparation.resampling is Resampling.CUBIC:
+        return resample(logits, size, before or after, after, order=1)
+    if preparation.resampling is Resampling.ORIGIN:
+        # MONAI inverts its transforms on probabilities. Half of one is where a class begins.
+        shares = task.probabilities(logits[None])[0] - 0.5
+        return resample_from_origin(shares, size, before or sample.spacing, after)
+    mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(size)]
+    return F.interpolate(logits[None], size=size, mode=mode, align_corners=False)[0]
 
 
 def first_patch(cohort: Cohort) -> Tensor:

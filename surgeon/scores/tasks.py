@@ -88,6 +88,10 @@ class Task:
             return (logits[:, 0] > 0).long()
         return logits.argmax(1)
 
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Return the probabilities `(N, C, *spatial)` of logits."""
+        return logits.sigmoid() if self.activation.is_sigmoid else logits.softmax(1)
+
     def loss(self, output: Any, label: Tensor) -> Tensor:
         """Return the sum of soft Dice and cross-entropy loss (MONAI), a scalar.
 

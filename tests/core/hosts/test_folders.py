@@ -270,6 +270,7 @@ def test_a_bundle_gives_its_network_and_how_images_are_prepared(tmp_path: Path) 
         std=(221,),
         multiple=16,
         spacing=(1.5, 1.5, 2.0),
+        resampling="origin",
         orientation="RAS",
     )
 

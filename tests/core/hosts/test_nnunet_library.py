@@ -34,8 +34,10 @@ def made_by_nnunet(root: Path, *words: str) -> Path:
     return root
 
 
-def predicted_here(network: torch.nn.Module, cohort: Cohort, volume: str) -> np.ndarray:
-    """Return our label values of a volume, in the order of axes of its file."""
+def predicted_here(
+    network: torch.nn.Module, cohort: Cohort, volume: str, axes: tuple[int, ...] = (2, 1, 0)
+) -> np.ndarray:
+    """Return our label values of a volume, its axes put into the order of its file."""
     with torch.no_grad():
         task = find_task(network(first_patch(cohort)), cohort)
     parts, cut = [], None
@@ -45,7 +47,7 @@ def predicted_here(network: torch.nn.Module, cohort: Cohort, volume: str) -> np.
             logits = predict_logits(network, sample.image[None], task, window=cohort.preparation.window)
             parts.append(place_in_file(logits[0], sample, task, cohort.preparation))
     whole = parts[0] if cut is None else torch.stack(parts, cut[0])
-    return whole.numpy().transpose(2, 1, 0)
+    return whole.numpy().transpose(axes)
 
 
 def dice(one: np.ndarray, other: np.ndarray, value: int) -> float:
