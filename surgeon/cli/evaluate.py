@@ -1,17 +1,16 @@
-"""`surgeon evaluate`: the Dice of a network, a run or an export."""
+"""`surgeon evaluate`: how well a network, a run or an export fits the labels."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from .answer import Answer, answering
 from .cohorts import DataRequest
-from .hosting import Form, HostRequest, find_form, pick_device
+from .hosting import HostRequest, pick_device
 from .options import (
     HOST_FORMS,
     ArgumentOption,
@@ -28,14 +27,16 @@ from .options import (
     TracebackOption,
     TrustOption,
 )
+from .scoring import WORST, Wanted, score
 from .values import parse_names
 
-if TYPE_CHECKING:
-    from torch import nn
-
-    from surgeon.data import Cohort
-
-_WORST = 3
+_TITLES = {
+    "dice": "Dice",
+    "iou": "IoU",
+    "hd95": "HD95, mm",
+    "assd": "ASSD, mm",
+    "surface_dice": "surface Dice",
+}
 
 SubjectArgument = Annotated[
     str,
@@ -44,6 +45,31 @@ SubjectArgument = Annotated[
         help=f"What to score: the folder of an implant, of an export, or a network: {HOST_FORMS}.",
         show_default=False,
     ),
+]
+
+MetricsOption = Annotated[
+    str,
+    typer.Option(
+        "--metrics", metavar="NAMES", help="Beside Dice: iou, hd95, assd (mm), surface_dice; or none."
+    ),
+]
+ToleranceOption = Annotated[
+    float,
+    typer.Option("--tolerance", metavar="MM", help="Distance within which surfaces agree, for surface_dice."),
+]
+EmptyOption = Annotated[
+    str,
+    typer.Option(
+        "--empty",
+        metavar="perfect|skip",
+        help="A class that is in neither label nor prediction: counts as found, or is left out.",
+    ),
+]
+TableOption = Annotated[
+    Path | None, typer.Option("--csv", metavar="FILE", help="Write a row for each case and class.")
+]
+PicturesOption = Annotated[
+    Path | None, typer.Option("--pictures", metavar="DIR", help="Draw the worst cases into this folder.")
 ]
 
 
@@ -60,6 +86,11 @@ def evaluate(
     subjects: SubjectsOption = None,
     classes: ClassesOption = None,
     slice_axis: SliceOption = None,
+    metrics: MetricsOption = "iou,hd95,assd,surface_dice",
+    tolerance: ToleranceOption = 1.0,
+    empty: EmptyOption = "perfect",
+    csv: TableOption = None,
+    pictures: PicturesOption = None,
     json: JsonOption = False,
     traceback: TracebackOption = False,
 ) -> None:
@@ -67,73 +98,16 @@ def evaluate(
     with answering(traceback) as answer:
         request = HostRequest.from_options(subject, checkpoint, arg, shape, trust)
         images = DataRequest(data, preparation, binarise, subjects, parse_names(classes), slice_axis)
-        scores = score(request, images, pick_device(device))
+        wanted = Wanted(_metrics(metrics), tolerance, empty, csv, pictures)
+        scores = score(request, images, pick_device(device), wanted, answer.note)
         if json:
             answer.give_json(scores)
         else:
             _show(answer, scores)
 
 
-def score(request: HostRequest, images: DataRequest, device: str) -> dict[str, Any]:
-    """Score what was asked for.
-
-    Returns:
-        plain JSON: `network`, `form`, `data` and what `surgeon.scores.Scores.to_dict` gives.
-
-    Raises:
-        InputError: network or data cannot be used, or they do not suit each other.
-    """
-    form = find_form(request.spec)
-    if form is Form.EXPORT:
-        module, cohort = _open_export(Path(request.spec), images)
-        device = "cpu"
-    else:
-        module, cohort = _open_network(request, images)
-    return {
-        "network": request.spec,
-        "form": form.value,
-        "data": cohort.to_dict(),
-        **score_module(module.to(device), cohort, device),
-    }
-
-
-def score_export(folder: Path, images: DataRequest) -> dict[str, Any]:
-    """Score an exported model on labelled images; plain JSON, as `surgeon.scores.Scores.to_dict`."""
-    return score_module(*_open_export(folder, images), "cpu")
-
-
-def score_module(module: nn.Module, cohort: Cohort, device: str) -> dict[str, Any]:
-    """Score a network on labelled images; plain JSON, as `surgeon.scores.Scores.to_dict`."""
-    import torch
-
-    from surgeon.scores import evaluate as score_cases
-    from surgeon.scores import find_task, first_patch
-
-    with torch.no_grad():
-        output = module(first_patch(cohort).to(device))
-    result: dict[str, Any] = score_cases(module, cohort, find_task(output, cohort), device=device).to_dict()
-    return result
-
-
-def _open_network(request: HostRequest, images: DataRequest) -> tuple[nn.Module, Cohort]:
-    from .networks import open_network
-
-    network = open_network(request)
-    images = _with_classes(images, network.classes)
-    return network.module, images.open(network.host.preparation, network.inputs[0].dim() - 2)
-
-
-def _open_export(folder: Path, images: DataRequest) -> tuple[nn.Module, Cohort]:
-    from .served import ExportedNetwork, read_recorded_data
-
-    module = ExportedNetwork.open(folder)
-    preparation, classes = read_recorded_data(folder)
-    return module, _with_classes(images, classes).open(preparation, module.spatial_dims)
-
-
-def _with_classes(images: DataRequest, known: tuple[str, ...] | None) -> DataRequest:
-    """Take over the classes that a network knows, unless others were named."""
-    return images if images.classes is not None else dataclasses.replace(images, classes=known)
+def _metrics(text: str) -> tuple[str, ...]:
+    return () if text == "none" else parse_names(text) or ()
 
 
 def _show(answer: Answer, scores: Mapping[str, Any]) -> None:
@@ -141,14 +115,22 @@ def _show(answer: Answer, scores: Mapping[str, Any]) -> None:
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    metrics = scores["metrics"]
     table.add_column("class")
-    table.add_column("Dice", justify="right")
-    for name, value in scores["dice_per_class"].items():
-        table.add_row(name, "–" if value is None else f"{value:.4f}")
+    for metric in metrics:
+        table.add_column(_TITLES[metric], justify="right")
+    for name in scores["dice_per_class"]:
+        table.add_row(name, *(_cell(metrics[metric][name]) for metric in metrics))
     table.add_row("mean", f"{scores['dice_mean']:.4f}", style="bold")
     answer.say(table)
-    worst = sorted(scores["per_case"].items(), key=lambda item: _mean(item[1]["dice"]))[:_WORST]
+    worst = sorted(scores["per_case"].items(), key=lambda item: _mean(item[1]["dice"]))[:WORST]
     answer.say("worst cases: " + ", ".join(f"{name} {_mean(row['dice']):.4f}" for name, row in worst))
+    if scores.get("pictures"):
+        answer.say("pictures: " + ", ".join(scores["pictures"]))
+
+
+def _cell(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
 
 
 def _mean(dice: Mapping[str, float | None]) -> float:

@@ -161,4 +161,6 @@ def _images(run: Path, preparation: Preparation | None) -> list[Tensor]:
         return []
     with np.load(path, allow_pickle=False) as kept:
         names = sorted(name for name in kept.files if name.startswith("image_"))
-        return [middle_patch(torch.from_numpy(kept[name]), window).unsqueeze(0) for name in names]
+        images = [middle_patch(torch.from_numpy(kept[name]), window).unsqueeze(0) for name in names]
+    # An image of one value, such as a slice outside the body, tells nothing: norms blow up its rounding.
+    return [image for image in images if image.min() < image.max()]

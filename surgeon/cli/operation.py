@@ -49,6 +49,7 @@ def operate(answer: Answer, operation: Operation, opened: Host | None = None) ->
         GateError: the implant is worse than its host, or a skip cannot be operated on.
         Stopped: the user stopped it.
     """
+    from surgeon.scores import match_task
     from surgeon.search import Config, implant
 
     config = Config.create(**operation.settings, host_spec=operation.host.to_dict())
@@ -58,7 +59,8 @@ def operate(answer: Answer, operation: Operation, opened: Host | None = None) ->
     cohort = operation.data.open(host.preparation, inputs[0].dim() - 2)
     answer.note(
         f"{len(cohort.cases)} cases of {len(cohort.subjects)} subjects, {cohort.format},"
-        f" classes: {', '.join(cohort.classes)}"
+        f" classes: {', '.join(cohort.classes)}",
+        match_task(host.module, cohort).sentence,
     )
     with watching(answer.progress_console()) as progress:
         return implant(

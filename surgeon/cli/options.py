@@ -56,7 +56,8 @@ DataOption = Annotated[
     typer.Option(
         "--data",
         metavar="DIR",
-        help="Labelled images: a folder of images and masks, an nnU-Net raw folder or a Decathlon folder.",
+        help="Labelled images: a folder of images and masks, an nnU-Net raw or a Decathlon folder, the JSON"
+        " file of a MONAI datalist, or module:function that returns datasets.",
         show_default=False,
     ),
 ]

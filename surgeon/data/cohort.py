@@ -174,6 +174,19 @@ class Cohort:
             self.memory.keep(sample)
         return sample
 
+    def image_as_scored(self, case: Case) -> Tensor:
+        """Return the image `(C, *spatial)` of a case on the grid that its prediction is scored on."""
+        sample = self.read(case)
+        if sample.source is None:
+            return sample.image[(slice(None), *(slice(start, stop) for start, stop in sample.region))]
+        decoded = self._decode(case)
+        if case.slice is not None:
+            decoded = take_slice(decoded, *case.slice)
+        whole = torch.full((decoded.image.shape[0], *decoded.size), float(decoded.image.min()))
+        if all(stop > start for start, stop in decoded.box):
+            whole[(slice(None), *(slice(start, stop) for start, stop in decoded.box))] = decoded.image
+        return whole
+
     def _decode(self, case: Case) -> Decoded:
         if case.item is not None:
             assert self.items is not None

@@ -1,5 +1,6 @@
 """The anatomy of a host for a person: tables, a drawing in the terminal, a figure in a file."""
 
+from .cases import case_figure
 from .picture import anatomy_figure
 from .plan import Link, Plan, plan_of
 from .tables import anatomy_summary, refusal_table, skip_table
@@ -11,6 +12,7 @@ __all__ = [
     "UDrawing",
     "anatomy_figure",
     "anatomy_summary",
+    "case_figure",
     "draw_u",
     "plan_of",
     "refusal_table",

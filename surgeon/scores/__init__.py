@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .cases import Look, look_at, match_task, worst_cases, write_table
 from .evaluation import Scores, evaluate, in_eval_mode
 from .gain import bootstrap_gain, subject_differences
 from .overlap import METRICS, Empty, score_case
@@ -12,6 +13,7 @@ __all__ = [
     "METRICS",
     "Activation",
     "Empty",
+    "Look",
     "Scores",
     "Task",
     "bootstrap_gain",
@@ -19,10 +21,14 @@ __all__ = [
     "find_task",
     "first_patch",
     "in_eval_mode",
+    "look_at",
+    "match_task",
     "middle_patch",
     "place_in_file",
     "predict",
     "predict_logits",
     "score_case",
     "subject_differences",
+    "worst_cases",
+    "write_table",
 ]

@@ -95,13 +95,11 @@ def evaluate(
         raise DataError("no case to score", where=str(cohort.path))
     check_metrics(metrics)
 
-    def run(image: Tensor) -> Tensor:
-        seen = window or cohort.preparation.window
-        return predict_logits(network, image.to(device), task, window=seen, kwargs=kwargs)
-
     per_case: dict[str, dict[str, Any]] = {}
     with in_eval_mode(network, device):
-        for whole in _whole(cohort, _predicted(cohort, task, run, batch_size)):
+        for whole in predicted_wholes(
+            network, cohort, task, device, batch_size=batch_size, window=window, kwargs=kwargs
+        ):
             found = score_case(
                 whole.prediction,
                 whole.label,
@@ -114,6 +112,48 @@ def evaluate(
             )
             per_case[whole.volume] = {"subject": whole.subject, **found}
     return _summarise({name: per_case[name] for name in sorted(per_case)}, cohort)
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A whole case on the grid it is scored on, its slices put together.
+
+    Attributes:
+        volume: its id.
+        subject: of the case.
+        prediction: int64 `(*spatial)`.
+        label: int64 `(*spatial)`.
+        spacing: size of a pixel or voxel in mm.
+    """
+
+    volume: str
+    subject: str
+    prediction: Tensor
+    label: Tensor
+    spacing: tuple[float, ...]
+
+
+def predicted_wholes(
+    network: Network,
+    cohort: Cohort,
+    task: Task,
+    device: torch.device | str = "cpu",
+    *,
+    batch_size: int = 8,
+    window: Window | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+) -> Iterator[Whole]:
+    """Yield each whole case with what a network sees in it; the arguments are those of `evaluate`.
+
+    Raises:
+        DataError: a case has no label or cannot be read.
+    """
+
+    def run(image: Tensor) -> Tensor:
+        seen = window or cohort.preparation.window
+        return predict_logits(network, image.to(device), task, window=seen, kwargs=kwargs)
+
+    return _whole(cohort, _predicted(cohort, task, run, batch_size))
 
 
 def _summarise(per_case: dict[str, dict[str, Any]], cohort: Cohort) -> Scores:
@@ -161,17 +201,6 @@ class _Part:
     between: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Whole:
-    """A whole case, its slices put together."""
-
-    volume: str
-    subject: str
-    prediction: Tensor
-    label: Tensor
-    spacing: tuple[float, ...]
-
-
 def _predicted(
     cohort: Cohort, task: Task, run: Callable[[Tensor], Tensor], batch_size: int
 ) -> Iterator[_Part]:
@@ -209,7 +238,7 @@ def _part(case: Case, sample: Sample, prediction: Tensor) -> _Part:
     return _Part(case, prediction, label, sample.spacing, sample.between)
 
 
-def _whole(cohort: Cohort, predicted: Iterator[_Part]) -> Iterator[_Whole]:
+def _whole(cohort: Cohort, predicted: Iterator[_Part]) -> Iterator[Whole]:
     """Put the slices of each volume together as soon as all are there."""
     counts: dict[str, int] = {}
     for case in cohort.cases:
@@ -222,14 +251,14 @@ def _whole(cohort: Cohort, predicted: Iterator[_Part]) -> Iterator[_Whole]:
             yield _assembled(parts.pop(name))
 
 
-def _assembled(parts: list[_Part]) -> _Whole:
+def _assembled(parts: list[_Part]) -> Whole:
     parts = sorted(parts, key=lambda part: part.case.id)
     first = parts[0]
     cut = first.case.slice
     if cut is None:
-        return _Whole(first.case.volume, first.case.subject, first.prediction, first.label, first.spacing)
+        return Whole(first.case.volume, first.case.subject, first.prediction, first.label, first.spacing)
     assert first.between is not None
-    return _Whole(
+    return Whole(
         first.case.volume,
         first.case.subject,
         torch.stack([part.prediction for part in parts], cut[0]),

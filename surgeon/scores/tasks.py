@@ -111,6 +111,18 @@ class Task:
             weights += weight
         return total / weights
 
+    @property
+    def sentence(self) -> str:
+        """What is understood of the output, for a person, before any work starts."""
+        kind = "one foreground class" if self.channels == 1 else "one class for each voxel"
+        if self.regions is not None:
+            kind = "classes that overlap"
+        heads = f", {self.outputs} outputs" if self.outputs > 1 else ""
+        return (
+            f"output read as {self.activation.value}: {self.channels} channel(s){heads}, {kind}"
+            f" ({', '.join(self.classes[1:])})"
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON."""
         return {

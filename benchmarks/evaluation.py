@@ -1,0 +1,195 @@
+"""Is scoring bound by the network, or by our code?
+
+Scores the 260 hippocampus volumes (or as many generated ones in the same layout) with a 3-D U-Net of the usual
+size, from files to scores, and says where the wall time goes: forward passes, decoding of files, and all the
+rest, which is ours. `python -m benchmarks.evaluation [--quick] [--json] [--data DIR]`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import json
+import pstats
+import tarfile
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmarks.record import ROOT, Target, commit, machine, versions
+from surgeon.data import Preparation, Resampling, Window, decoding, open_data
+from surgeon.scores import METRICS, evaluate, match_task
+
+SHARED = ROOT.parent / "shared" / "data" / "hippocampus_task04_260.tar"
+CLASSES = ("background", "anterior", "posterior")
+BAR = 0.15  # share of the wall time that may be ours
+PREPARATIONS = {
+    "whole volumes": Preparation(scale="zscore", multiple=16),
+    "nnU-Net's way, to 0.9 mm": Preparation(
+        scale="zscore",
+        axes="zyx",
+        spacing=(0.9, 0.9, 0.9),
+        resampling=Resampling.CUBIC,
+        crop_nonzero=True,
+        window=Window((40, 56, 40)),
+    ),
+}
+
+
+class Stopwatch:
+    """Seconds spent inside some functions."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function with its time counted."""
+
+        def timed(*arguments: Any, **more: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return function(*arguments, **more)
+            finally:
+                self.seconds += time.perf_counter() - start
+
+        return timed
+
+
+class Timed(nn.Module):
+    """A network whose forward passes are timed."""
+
+    def __init__(self, network: nn.Module, watch: Stopwatch) -> None:
+        super().__init__()
+        self.network = network
+        self._run = watch.around(network)
+
+    def forward(self, x: Tensor) -> Any:
+        """Run the network."""
+        return self._run(x)
+
+
+@contextmanager
+def decoding_timed(watch: Stopwatch) -> Iterator[None]:
+    """Time the functions that read files."""
+    before = decoding.read_image, decoding.read_label
+    decoding.read_image, decoding.read_label = map(watch.around, before)
+    try:
+        yield
+    finally:
+        decoding.read_image, decoding.read_label = before
+
+
+def unet() -> nn.Module:
+    """Return a 3-D U-Net of four levels, 1.4 million parameters (nnU-Net plans 5.8 million here)."""
+    from monai.networks.nets import BasicUNet
+
+    torch.manual_seed(0)
+    return BasicUNet(3, 1, 3, (16, 16, 32, 64, 128, 16)).eval()
+
+
+def write_generated(folder: Path, count: int) -> Path:
+    """Write volumes of the size and the layout of the hippocampus data."""
+    for index in range(count):
+        generator = np.random.default_rng(index)
+        shape = generator.integers((32, 44, 30), (40, 56, 44))
+        grid = np.indices(shape).astype(float)
+        centre = shape / 2 + generator.normal(0, 2, 3)
+        inside = sum(((grid[a] - centre[a]) / r) ** 2 for a, r in enumerate((8, 14, 8))) < 1
+        label = (inside * (1 + (grid[1] > centre[1]))).astype(np.uint8)
+        image = (300 + 200 * inside + generator.normal(0, 60, shape)).clip(1).astype(np.float32)
+        for kind, array in (("images", image), ("labels", label)):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+            nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), folder / kind / f"case{index:03d}.nii.gz")
+    return folder
+
+
+def provide(folder: Path, count: int) -> tuple[Path, str]:
+    """Unpack the volumes, or write generated ones; say which."""
+    if not SHARED.is_file():
+        return write_generated(folder, count), "generated"
+    with tarfile.open(SHARED) as archive:
+        archive.extractall(folder, filter="data")
+    return folder, "hippocampus"
+
+
+def measure(root: Path, how: Preparation, count: int, profile: cProfile.Profile) -> dict[str, Any]:
+    """Score the volumes from their files, and split the wall time."""
+    cohort = open_data(root, preparation=how, classes=CLASSES, check=False, memory=0)
+    chosen = cohort.select(cohort.subjects[:count])
+    network, forward, files = unet(), Stopwatch(), Stopwatch()
+    task = match_task(network, chosen)
+    with decoding_timed(files):
+        start = time.perf_counter()
+        profile.enable()
+        evaluate(Timed(network, forward), chosen, task, metrics=METRICS)
+        profile.disable()
+        total = time.perf_counter() - start
+    rest = total - forward.seconds - files.seconds
+    return {
+        "cases": len(chosen.cases),
+        "seconds": round(total, 2),
+        "forward": round(forward.seconds, 2),
+        "decoding": round(files.seconds, 2),
+        "rest": round(rest, 2),
+        "share": round(rest / total, 4),
+    }
+
+
+def slowest(profile: cProfile.Profile, count: int = 12) -> list[dict[str, Any]]:
+    """List the functions that took most time themselves, forward passes aside."""
+    rows = pstats.Stats(profile).get_stats_profile().func_profiles
+    ranked = sorted(rows.items(), key=lambda item: -item[1].tottime)[:count]
+    return [
+        {"function": name, "file": Path(row.file_name).name, "seconds": row.tottime} for name, row in ranked
+    ]
+
+
+def main() -> None:
+    """Run, print the shares and the profile."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="40 volumes instead of 260")
+    parser.add_argument("--json", action="store_true", help="print JSON alone")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    count = 40 if options.quick else 260
+    found, profiles = {}, {}
+    with tempfile.TemporaryDirectory() as folder:
+        root, source = provide(Path(folder), count)
+        for name, how in PREPARATIONS.items():
+            profile = cProfile.Profile()
+            found[name] = measure(root, how, count, profile)
+            profiles[name] = slowest(profile)
+    targets = [
+        Target.at_most(f"share of our own code, {name}", row["share"], BAR) for name, row in found.items()
+    ]
+    report = {
+        "volumes": source,
+        "results": found,
+        "profile": profiles,
+        "targets": [target.to_dict() for target in targets],
+        "not_measured": [],
+        "machine": machine(),
+        "versions": versions(),
+        "commit": commit(),
+    }
+    if options.json:
+        print(json.dumps(report, indent=2))
+        return
+    for name, row in found.items():
+        print(f"{name}: {row}")
+        for line in profiles[name]:
+            print(f"    {line['seconds']:7.2f} s  {line['function']} ({line['file']})")
+
+
+if __name__ == "__main__":
+    main()
