@@ -1,8 +1,8 @@
 """Is scoring bound by the network, or by our code?
 
-Scores the 260 hippocampus volumes (or as many generated ones in the same layout) with a 3-D U-Net of the usual
-size, from files to scores, and says where the wall time goes: forward passes, decoding of files, and all the
-rest, which is ours. `python -m benchmarks.evaluation [--quick] [--json] [--data DIR]`.
+Scores the 260 hippocampus volumes (or as many generated ones in the same layout) with a 3-D U-Net, from
+files to all five scores, and says where the wall time goes: forward passes, decoding of files, and all the
+rest, which is ours. `python -m benchmarks.evaluation [--quick] [--json]`.
 """
 
 from __future__ import annotations

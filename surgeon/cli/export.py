@@ -192,7 +192,7 @@ def with_dice(report: dict[str, Any], folder: Path, network: Network, data: Path
     from surgeon.files import write_json
 
     from .cohorts import DataRequest
-    from .evaluate import score_export, score_module
+    from .scoring import score_export, score_module
 
     images = DataRequest(data, classes=network.classes)
     cohort = images.open(network.host.preparation, network.inputs[0].dim() - 2)
