@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from surgeon.data import resample
+from surgeon.data import resample, resample_from_origin
+from surgeon.data.resampling import size_from_origin
 
 
 def noise(*shape: int) -> torch.Tensor:
@@ -49,3 +50,18 @@ def test_the_rule_is_nnunets(spacing: tuple[float, ...]) -> None:
             image.double().numpy(), size, spacing, after, order=order, order_z=0, force_separate_z=None
         )
         assert np.allclose(resample(image, size, spacing, after, order).numpy(), theirs, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning:monai", "ignore::DeprecationWarning:monai")
+@pytest.mark.parametrize("spacing", [(0.8, 1.3, 2.0), (2.0, 0.7, 1.0)])
+def test_voxels_counted_from_the_origin_are_those_of_monais_spacing(spacing: tuple[float, ...]) -> None:
+    from monai.data import MetaTensor
+    from monai.transforms import Spacing
+
+    image, before = noise(1, 9, 14, 13), (1.0, 1.2, 1.1)
+    affine = torch.diag(torch.tensor([*before, 1.0], dtype=torch.float64))
+    theirs = Spacing(spacing, mode="bilinear", dtype=torch.float64)(MetaTensor(image, affine=affine))
+    size = size_from_origin(image.shape[1:], before, spacing)
+    assert size == tuple(theirs.shape[1:])
+    ours = resample_from_origin(image, size, before, spacing)
+    assert torch.allclose(ours, torch.as_tensor(theirs.array).float(), atol=1e-4)
