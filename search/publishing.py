@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from surgeon.files import write_text
+
 from .comparison import summarise_random
 from .costs import peak_memory
 from .finding import Found
@@ -88,6 +90,7 @@ def publish(folder: RunFolder, findings: Findings, report: dict[str, Any]) -> No
     save_implant(folder.path / "implant.safetensors", network, binding, found.trained.moved)
     folder.write_json("genotype.json", found.genotype.to_dict())
     folder.write_json("host.json", plan.config.host_spec or {})
+    write_text(folder.path / "preparation.toml", plan.cohort.preparation.to_toml())
     write_samples(folder.path / "samples.npz", plan, network, findings.outcome)
     # Last: a folder with a report.json is a finished run.
     folder.write_json("report.json", report)

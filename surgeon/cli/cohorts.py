@@ -21,6 +21,7 @@ class DataRequest:
         subjects: a pattern or a CSV file that tells subjects apart.
         classes: names of the classes, background first.
         slice_axis: the axis that volumes are sliced along for a 2-D network.
+        cache: a folder that keeps prepared samples.
     """
 
     path: Path
@@ -29,6 +30,7 @@ class DataRequest:
     subjects: str | None = None
     classes: tuple[str, ...] | None = None
     slice_axis: int | None = None
+    cache: Path | None = None
 
     def open(self, declared: Preparation | None = None, spatial_dims: int | None = None) -> Cohort:
         """Open the data and read every case once.
@@ -50,4 +52,5 @@ class DataRequest:
             classes=self.classes,
             spatial_dims=spatial_dims,
             slice_axis=self.slice_axis,
+            cache=self.cache,
         )

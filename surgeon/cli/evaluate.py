@@ -15,6 +15,7 @@ from .options import (
     HOST_FORMS,
     ArgumentOption,
     BinariseOption,
+    CacheOption,
     CheckpointOption,
     ClassesOption,
     DataOption,
@@ -86,6 +87,7 @@ def evaluate(
     subjects: SubjectsOption = None,
     classes: ClassesOption = None,
     slice_axis: SliceOption = None,
+    cache: CacheOption = None,
     metrics: MetricsOption = "iou,hd95,assd,surface_dice",
     tolerance: ToleranceOption = 1.0,
     empty: EmptyOption = "perfect",
@@ -97,7 +99,7 @@ def evaluate(
     """Score a network, the implanted network of a RUN, or an exported model on labelled images."""
     with answering(traceback) as answer:
         request = HostRequest.from_options(subject, checkpoint, arg, shape, trust)
-        images = DataRequest(data, preparation, binarise, subjects, parse_names(classes), slice_axis)
+        images = DataRequest(data, preparation, binarise, subjects, parse_names(classes), slice_axis, cache)
         wanted = Wanted(_metrics(metrics), tolerance, empty, csv, pictures)
         scores = score(request, images, pick_device(device), wanted, answer.note)
         if json:

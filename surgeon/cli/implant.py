@@ -15,6 +15,7 @@ from .operation import Operation, operate, show_outcome
 from .options import (
     ArgumentOption,
     BinariseOption,
+    CacheOption,
     CheckpointOption,
     ClassesOption,
     DataOption,
@@ -73,6 +74,7 @@ def implant(
     subjects: SubjectsOption = None,
     classes: ClassesOption = None,
     slice_axis: SliceOption = None,
+    cache: CacheOption = None,
     skips: SkipsOption = "all",
     resume: ResumeOption = False,
     seed: SeedOption = None,
@@ -133,7 +135,7 @@ def implant(
         settings["skips"] = "all" if skips == "all" else parse_names(skips)
         operation = Operation(
             host=HostRequest.from_options(host, checkpoint, arg, shape, trust),
-            data=DataRequest(data, preparation, binarise, subjects, parse_names(classes), slice_axis),
+            data=DataRequest(data, preparation, binarise, subjects, parse_names(classes), slice_axis, cache),
             out=out,
             settings={**settings, "allow_worse": allow_worse, "device": pick_device(device)},
             resume=resume,

@@ -94,6 +94,10 @@ SliceOption = Annotated[
         "--slice-axis", metavar="0|1|2", help="The axis that volumes are sliced along for a 2-D network."
     ),
 ]
+CacheOption = Annotated[
+    Path | None,
+    typer.Option("--cache", metavar="DIR", help="Keep prepared samples here from run to run."),
+]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print JSON and nothing else.", rich_help_panel=OUTPUT_PANEL)
 ]

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from .batches import Batch, Batches
 from .case import Case
-from .cohort import Cohort, Sample
+from .cohort import Cohort
 from .listed import declared_classes
 from .opening import open_data
 from .preparation import Preparation, Resampling, Scale, read_preparation
 from .regions import LabelRegions
 from .resampling import resample, resample_from_origin
+from .samples import Sample
 from .splits import Splits, split_subjects
 from .window import Placing, Weighting, Window
 

@@ -17,86 +17,10 @@ from .case import Case
 from .decoding import Decoded, decode_case, decode_volume_once, take_slice
 from .items import Items
 from .preparation import Preparation
-from .preparing import Region, prepare_geometry
+from .preparing import prepare_geometry
 from .regions import LabelRegions
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """A case as the network sees it, prepared.
-
-    Attributes:
-        image: float32 `(C, *spatial)`.
-        label: int64 `(*spatial)`, or None for a case without one.
-        case_id: of the case.
-        subject: of the case.
-        spacing: size of a pixel or voxel in mm, after resizing.
-        region: `((start, stop), ...)` for each spatial axis: what is image and not padding.
-        between: distance between the slices in mm, for a slice.
-        source: the grid of the files, where voxels were resampled or cut away; None where they were not.
-    """
-
-    image: Tensor
-    label: Tensor | None
-    case_id: str
-    subject: str
-    spacing: tuple[float, ...]
-    region: Region
-    between: float | None = None
-    source: Source | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """The grid of a case's files, on which a prediction is scored.
-
-    Attributes:
-        label: int64 `(*spatial)`, whole, or None.
-        size: of the grid.
-        box: the part of it that was prepared; with a side of 0 for a slice that was cut away.
-        spacing: size of a pixel or voxel in mm.
-    """
-
-    label: Tensor | None
-    size: tuple[int, ...]
-    box: Region
-    spacing: tuple[float, ...]
-
-
-class SampleMemory:
-    """Prepared samples kept in memory, up to a number of bytes.
-
-    Args:
-        limit: bytes; a sample that does not fit any more is read from disk each time.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self._room = limit
-        self._kept: dict[str, Sample] = {}
-
-    def get(self, case_id: str) -> Sample | None:
-        """Return a kept sample."""
-        sample = self._kept.get(case_id)
-        return None if sample is None else _with_labels(sample, torch.int64)
-
-    def keep(self, sample: Sample) -> None:
-        """Keep a sample if there is room; its labels take one byte a voxel."""
-        small = _with_labels(sample, torch.uint8)
-        truth = None if small.source is None else small.source.label
-        tensors = [x for x in (small.image, small.label, truth) if x is not None]
-        size = sum(x.numel() * x.element_size() for x in tensors)
-        if size <= self._room:
-            self._room -= size
-            self._kept[sample.case_id] = small
-
-
-def _with_labels(sample: Sample, dtype: torch.dtype) -> Sample:
-    """Return a sample whose labels are of a type."""
-    source = sample.source
-    if source is not None and source.label is not None:
-        source = dataclasses.replace(source, label=source.label.to(dtype))
-    label = None if sample.label is None else sample.label.to(dtype)
-    return dataclasses.replace(sample, label=label, source=source)
+from .samples import Sample, SampleMemory, Source
+from .shelf import SampleShelf
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +39,7 @@ class Cohort:
         items: what cases without files are read from.
         splits: for each of train, validation and test its subjects, where the data declare them.
         memory: samples that were read before; None reads from disk each time.
+        shelf: samples that were prepared before, on disk.
     """
 
     path: Path
@@ -128,6 +53,7 @@ class Cohort:
     items: Items | None = field(default=None, compare=False, repr=False)
     splits: dict[str, tuple[str, ...]] | None = None
     memory: SampleMemory | None = field(default=None, compare=False, repr=False)
+    shelf: SampleShelf | None = field(default=None, compare=False, repr=False)
 
     @property
     def subjects(self) -> tuple[str, ...]:
@@ -169,9 +95,18 @@ class Cohort:
         kept = None if self.memory is None else self.memory.get(case.id)
         if kept is not None:
             return kept
-        sample = self._read(case)
+        sample = self._fetch(case)
         if self.memory is not None:
             self.memory.keep(sample)
+        return sample
+
+    def _fetch(self, case: Case) -> Sample:
+        if self.shelf is None or case.item is not None:
+            return self._read(case)
+        sample = self.shelf.get(case)
+        if sample is None:
+            sample = self._read(case)
+            self.shelf.keep(case, sample)
         return sample
 
     def image_as_scored(self, case: Case) -> Tensor:

@@ -9,7 +9,7 @@ from pathlib import Path
 from surgeon.errors import DataError
 
 from .case import Case
-from .cohort import Cohort, SampleMemory
+from .cohort import Cohort
 from .folders import find_pairs
 from .found import Found
 from .functions import find_items
@@ -22,6 +22,9 @@ from .listed import (
 )
 from .preparation import FILE_NAME, Preparation, read_preparation
 from .reading import read_image, shape_of
+from .regions import LabelRegions
+from .samples import SampleMemory
+from .shelf import SampleShelf
 from .subjects import group_cases
 
 FORMATS = ("nnunet", "decathlon", "folder")
@@ -39,6 +42,7 @@ def open_data(
     slice_axis: int | None = None,
     check: bool = True,
     memory: int = 2**30,
+    cache: str | Path | None = None,
 ) -> Cohort:
     """Open labelled data.
 
@@ -58,6 +62,7 @@ def open_data(
         slice_axis: the axis that slices are cut along, in the order of the preparation's axes.
         check: read every case once, so that a bad file is found now.
         memory: bytes of prepared samples that are kept in memory; what is beyond is read again each time.
+        cache: a folder to keep prepared samples in from run to run, for volumes that take long to resample.
 
     Raises:
         DataError: the folder is missing or holds no data, labels are missing or of unknown classes, a file
@@ -82,8 +87,20 @@ def open_data(
         )
     cases, dims = _cut_slices(found, how, spatial_dims, slice_axis)
     kept = SampleMemory(memory) if len(names) <= 256 else None
+    shelf = None if cache is None else _open_shelf(Path(cache), root, how, names, regions)
     cohort = Cohort(
-        root, found.format, cases, names, dims, 1, how, regions, found.items, _split_subjects(found), kept
+        root,
+        found.format,
+        cases,
+        names,
+        dims,
+        1,
+        how,
+        regions=regions,
+        items=found.items,
+        splits=_split_subjects(found),
+        memory=kept,
+        shelf=shelf,
     )
     cohort = dataclasses.replace(cohort, channels=cohort.read(cases[0]).image.shape[0])
     return cohort.check() if check else cohort
@@ -101,6 +118,17 @@ def _find(root: Path, format: str | None) -> Found:  # noqa: A002
         where=str(root),
         fix="give an existing folder, a datalist.json, or module:function with --data",
     )
+
+
+def _open_shelf(
+    folder: Path, root: Path, how: Preparation, names: tuple[str, ...], regions: LabelRegions | None
+) -> SampleShelf:
+    if root.is_dir() and folder.resolve().is_relative_to(root.resolve()):
+        raise DataError(
+            "the cache would be written into the data folder", where=str(folder), fix="give another folder"
+        )
+    parts = None if regions is None else regions.to_dict()
+    return SampleShelf(folder, {"preparation": how.to_dict(), "classes": list(names), "regions": parts})
 
 
 def _split_subjects(found: Found) -> dict[str, tuple[str, ...]] | None:

@@ -434,3 +434,38 @@ def test_a_file_that_may_not_be_read_cannot_be_decoded(tmp_path: Path) -> None:
     (picture_folder(tmp_path) / "images" / "case1.png").chmod(0)
     with pytest.raises(DataError, match="cannot be decoded"):
         open_data(tmp_path)
+
+
+def test_prepared_samples_are_found_again_until_something_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    how = Preparation(scale="none", spacing=(0.5, 1.0, 1.5), crop_nonzero=True)
+    root = decathlon_folder(tmp_path / "data")
+    fresh = open_data(root, preparation=how, memory=0, cache=tmp_path / "cache")
+    expected = [fresh.read(case) for case in fresh.cases]
+    assert len(list((tmp_path / "cache").iterdir())) == 3
+
+    from surgeon.data import cohort
+
+    def forbidden(*arguments):
+        raise AssertionError("prepared again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cohort, "decode_case", forbidden)
+        again = open_data(root, preparation=how, memory=0, cache=tmp_path / "cache")
+        for case, sample in zip(again.cases, expected, strict=True):
+            kept = again.read(case)
+            assert torch.equal(kept.image, sample.image)
+            assert kept.source is not None
+            assert sample.source is not None
+            assert (kept.region, kept.source.box) == (sample.region, sample.source.box)
+        with pytest.raises(AssertionError, match="prepared again"):
+            open_data(root, preparation=Preparation(scale="none"), cache=tmp_path / "cache")
+    for file in (tmp_path / "cache").iterdir():
+        file.write_bytes(file.read_bytes()[:100])
+    assert torch.equal(fresh.read(fresh.cases[0]).image, expected[0].image)
+
+
+def test_a_cache_in_the_data_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="the cache would be written into the data folder"):
+        open_data(decathlon_folder(tmp_path), cache=tmp_path / "cache")
