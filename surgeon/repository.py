@@ -112,7 +112,11 @@ class _Repository:
             return True
         # A folder without __init__.py comes after every installed module, as it does on sys.path.
         plain = any((Path(folder) / top).is_dir() for folder in self._folders)
-        return plain and importlib.util.find_spec(top) is None
+        if not plain:
+            return False
+        spec = importlib.util.find_spec(top)
+        # Another folder without __init__.py, which some library has put on sys.path, does not hide it.
+        return spec is None or spec.origin is None
 
 
 class _Loader(SourceFileLoader):
