@@ -25,7 +25,7 @@ from .flattening import (
     leaves_of,
     map_tensors,
 )
-from .fusion import PassReport, fuse
+from .fusion import CPU_PASSES, PASSES, PassReport, fuse
 from .naming import input_names, output_names
 from .onnx import build_model, write_model
 from .order import Order, SizePolicy
@@ -62,7 +62,8 @@ def write_network(order: Order, path: Path) -> Written:
     output = _run_once(order)
     model, example = _on_cpu(order)
     flat = _flatten(order, model, example)
-    fused = fuse(flat.graph_module, example.args, example.kwargs)
+    passes = CPU_PASSES if order.target.provider == "CPUExecutionProvider" else PASSES
+    fused = fuse(flat.graph_module, example.args, example.kwargs, passes=passes)
     # The passes work on a graph with its weights inside; the exporter wants a program again.
     program = export_program(fused.graph_module, example, flat.freedom)
     names = input_names(example, program.graph_signature.user_inputs)

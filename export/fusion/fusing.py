@@ -23,6 +23,7 @@ from .pools import fold_batchnorm_through_pool
 from .report import PassReport, Rejected, join_reports
 from .scales import fold_scale
 from .sharing import share_equal_nodes
+from .slices import slice_depthwise
 from .zeros import drop_zero_channels
 
 Pass = Callable[[fx.GraphModule], tuple[fx.GraphModule, PassReport]]
@@ -38,6 +39,9 @@ PASSES: tuple[tuple[str, Pass], ...] = (
     ("share_equal_nodes", share_equal_nodes),
     ("sum_parallel_convolutions", sum_parallel_convolutions),
 )
+
+# What only a CPU gains by, run with the others.
+CPU_PASSES: tuple[tuple[str, Pass], ...] = (*PASSES, ("slice_depthwise", slice_depthwise))
 
 # Folding changes the order of rounding, no more: relative to the largest output.
 _TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-4}

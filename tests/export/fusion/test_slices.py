@@ -1,0 +1,83 @@
+import pytest
+import torch
+from surgeon.export import Freedom, flatten
+from surgeon.export.fusion import CPU_PASSES, fuse
+from surgeon.export.fusion.slices import slice_depthwise
+from torch import nn
+
+from surgeon.tracing import Example
+
+from .graphs import assert_exact
+
+aten = torch.ops.aten
+
+
+def depthwise(channels=3, kernel=5, **options):
+    torch.manual_seed(0)
+    dilation = options.get("dilation", 1)
+    padding = options.pop("padding", dilation * (kernel - 1) // 2)
+    return nn.Conv3d(channels, channels, kernel, padding=padding, groups=channels, **options).double()
+
+
+def graph_for(network, x):
+    return flatten(network.eval(), Example((x,), {}), (Freedom.BATCH_AND_SIZES,)).graph_module
+
+
+def volume(channels=3):
+    return torch.randn(2, channels, 7, 8, 9, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize("bias", [True, False])
+def test_slices_sum_to_the_convolution_borders_included(dilation, bias):
+    network, x = depthwise(dilation=dilation, bias=bias), volume()
+    graph = graph_for(network, x)
+    sliced, report = slice_depthwise(graph)
+    assert_exact(graph, sliced, x)
+    assert report.details == ("conv3d: 5 slices",)
+    kinds = [node.target for node in sliced.graph.nodes]
+    assert kinds.count(aten.conv2d.default) == 5
+    assert aten.conv3d.default not in kinds
+    # The input graph stays as it was, and slicing twice is slicing once.
+    assert [node.target for node in graph.graph.nodes].count(aten.conv3d.default) == 1
+    again, report = slice_depthwise(sliced)
+    assert again is sliced
+    assert report.changed == 0
+
+
+def test_convolutions_of_one_input_share_their_slices():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = depthwise(), depthwise()
+
+        def forward(self, x):
+            return torch.relu(self.first(x)) * self.second(x)
+
+    network, x = Two(), volume()
+    fused = fuse(graph_for(network, x), (x,), passes=CPU_PASSES).graph_module
+    assert [node.target for node in fused.graph.nodes].count(aten.slice.Tensor) == 5
+    torch.testing.assert_close(fused(x), network(x), atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("network", "reason"),
+    [
+        (depthwise(padding=0), "another size"),
+        (depthwise(stride=2), "another size"),
+        (depthwise(kernel=3), "too few taps and channels"),
+    ],
+)
+def test_what_would_not_be_right_or_faster_comes_back_unchanged_with_the_reason(network, reason):
+    graph = graph_for(network, volume())
+    same, report = slice_depthwise(graph)
+    assert same is graph
+    assert reason in report.rejected[0].reason
+
+
+def test_whole_and_flat_convolutions_are_not_looked_at():
+    network = nn.Sequential(nn.Conv3d(2, 2, 5, padding=2), nn.Conv3d(2, 4, 1)).double()
+    graph = graph_for(network, volume(2))
+    same, report = slice_depthwise(graph)
+    assert same is graph
+    assert report.rejected == ()
