@@ -92,7 +92,8 @@ _END = 2**63 - 1  # as ATen writes an open slice
 
 def _caller(draft: Draft, node: fx.Node) -> Callable[..., fx.Node]:
     """Make a function that inserts a call before a node, with the note of where that was traced."""
-    known = {key: node.meta[key] for key in ("nn_module_stack", "stack_trace") if key in node.meta}
+    notes: tuple[str, ...] = ("nn_module_stack", "stack_trace")
+    known = {key: node.meta[key] for key in notes if key in node.meta}
 
     def call(target: Any, *args: Any) -> fx.Node:
         with draft.graph.inserting_before(node):
