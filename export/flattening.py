@@ -194,13 +194,23 @@ def _functional_graph(program: ExportedProgram) -> fx.GraphModule:
     """Return the graph of a program with its weights inside and every operation out of place."""
     quick = without_mutation(program.module(check_guards=False))
     if quick is not None:
-        return quick
+        return _without_assertions(quick)
     with quiet(), torch.no_grad():
         # The empty table keeps convolutions whole.
         functional = program.run_decompositions({})
     if functional.graph_signature.user_inputs_to_mutate:
         raise ValueError("it writes into its own inputs; let it work on a copy")
     module: fx.GraphModule = functional.module(check_guards=False)
+    return _without_assertions(module)
+
+
+def _without_assertions(module: fx.GraphModule) -> fx.GraphModule:
+    """Take out what only checks sizes while running: ONNX has no word for it; the gate tries the sizes."""
+    for node in list(module.graph.nodes):
+        if node.target is torch.ops.aten._assert_scalar.default:
+            module.graph.erase_node(node)
+    module.graph.eliminate_dead_code()
+    module.recompile()
     return module
 
 
