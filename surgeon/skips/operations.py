@@ -55,6 +55,7 @@ CARRIERS = (
     "dropout",
     "batchnorm",
 )
+SHAPED_AFTER = ("expandas", "typeas", "reshapeas", "viewas")
 CONCATENATIONS = ("cat", "concat", "concatenate")
 ADDITIONS = ("add", "iadd")
 PRODUCTS = ("mul", "imul", "multiply")

@@ -49,11 +49,13 @@ class Findings:
     links: list[Link] = field(default_factory=list)
     reasons: dict[int, str] = field(default_factory=dict)
     consumed: set[int] = field(default_factory=set)  # concatenations that only prepare an operand
+    bridged: dict[int, int] = field(default_factory=dict)  # sums of parallel levels, and what they take up
 
     @property
     def edges(self) -> frozenset[Edge]:
-        """The edges to take out: where each link enters the decoder."""
-        return frozenset((link.leaf, _entry(link)) for link in self.links)
+        """The edges to take out: where each link enters the decoder, and each bridge its level."""
+        links = frozenset((link.leaf, _entry(link)) for link in self.links)
+        return links | {(shared, merge) for merge, shared in self.bridged.items()}
 
     def accept(self, link: Link) -> None:
         """Keep a link; what was said against its merge before no longer counts."""
@@ -75,6 +77,7 @@ class Reason(Enum):
     SAME_LOWEST = "same lowest resolution on both sides: a residual or a side output"
     RAW = "the raw input again"
     NO_SIBLING = "an addition around an inner U that is no sibling of a link: a residual"
+    PARALLEL = "sums of several levels, none of which builds on another: residuals around a bridge"
     GATE = "it only feeds a gate or a summary"
     OUTPUTS = "nothing with weights follows: it only gathers outputs"
 
@@ -110,11 +113,32 @@ def apply_rule(view: GraphView, findings: Findings) -> None:
         found = [link for site in view.merges for link in _links_of(search, site)]
         prepared = {link.operand for link in found if link.leaf != link.operand}
         found = [link for link in found if link.merge.index not in prepared]
+        bridged = _parallel_sums(view, search.reach, found)
+        findings.bridged.update(bridged)
+        found = [link for link in found if link.merge.index not in bridged]
         for link in found:
             findings.accept(link)
-        if not found:
+        if not found and not bridged:
             return
-        first = False
+        first = first and not found
+
+
+def _parallel_sums(view: GraphView, reach: Reach, found: list[Link]) -> dict[int, int]:
+    """Return the merges that add at several levels without one leading to another, and what each takes up.
+
+    The sums of a U nest. Where a bridge mixes all levels and hands each its share back, they do not.
+    """
+    sums = [link for link in found if link.merge.merge is Merge.ADD]
+
+    def lead(a: Link, b: Link) -> bool:
+        return bool((reach.ancestors[b.decoder] | (1 << b.decoder)) >> a.merge.index & 1)
+
+    return {
+        link.merge.index: link.decoder
+        for link in sums
+        if any(not view.same_resolution(link.merge.index, other.merge.index) for other in sums)
+        and not any(lead(link, other) or lead(other, link) for other in sums if other is not link)
+    }
 
 
 def _links_of(search: _Round, site: MergeSite) -> list[Link]:
@@ -122,7 +146,7 @@ def _links_of(search: _Round, site: MergeSite) -> list[Link]:
     view, findings = search.view, search.findings
     if site.index in findings.consumed or view.names[site.index] == "stack":
         return []
-    unfit = _unfit(view, site)
+    unfit = _unfit(view, findings, site)
     if unfit:
         findings.reasons[site.index] = unfit.value
         return []
@@ -144,10 +168,12 @@ def _links_of(search: _Round, site: MergeSite) -> list[Link]:
     return links
 
 
-def _unfit(view: GraphView, site: MergeSite) -> Reason | None:
+def _unfit(view: GraphView, findings: Findings, site: MergeSite) -> Reason | None:
     """Say what rules a merge out whatever its operands are."""
     if not view.output_reach >> site.index & 1:
         return Reason.GATE
+    if site.index in findings.bridged:
+        return Reason.PARALLEL
     if site.merge is Merge.CAT and not _weights_follow(view, site.index):
         return Reason.OUTPUTS
     return None

@@ -94,11 +94,16 @@ class GraphView:
             if not self._data[i] and node.op != "output":
                 sources.append([])
                 continue
-            inputs = [self.index[s] for s in node.all_input_nodes if self._data[self.index[s]]]
+            inputs = self._data_inputs(node)
             if self._summarises(i, inputs):
                 inputs = []
             sources.append(self._without_gates(i, inputs))
         return sources
+
+    def _data_inputs(self, node: fx.Node) -> list[int]:
+        inputs = [self.index[s] for s in node.all_input_nodes if self._data[self.index[s]]]
+        # What another tensor is shaped after gives it no content.
+        return inputs[:1] if self.names[self.index[node]] in ops.SHAPED_AFTER else inputs
 
     def _summarises(self, i: int, inputs: list[int]) -> bool:
         """Tell whether a node pools all positions to a few, or reads one token out."""
@@ -123,7 +128,7 @@ class GraphView:
             name = self.names[i]
             if name in ops.SIGMOIDS:
                 return True
-            inputs = [self.index[s] for s in self.nodes[i].all_input_nodes if self._data[self.index[s]]]
+            inputs = self._data_inputs(self.nodes[i])
             if len(inputs) != 1 or not (is_any(name, ops.CARRIERS) or name in ("add", "mul", "rsub", "sub")):
                 return False
             i = inputs[0]

@@ -107,3 +107,54 @@ def test_attention_that_sums_over_positions_does_not_hide_the_bottom():
     anatomy = surgeon.inspect(_KeepsTheBottom(), image())
     found = [(skip.merge.value, skip.merge_shape) for skip in anatomy.skips]
     assert found == [("cat", (1, 4, 16, 16)), ("cat", (1, 4, 8, 8))]
+
+
+class _Bridged(nn.Module):
+    """All levels are mixed at a low resolution, and each gets its share added before it is a skip."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.levels = nn.ModuleList([conv(1, 4), conv(4, 4), conv(4, 4)])
+        self.mix = conv(8, 8)
+        self.ups = nn.ModuleList([conv(8, 4), conv(8, 4)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        kept = []
+        for level in self.levels:
+            x = F.relu(level(x))
+            kept.append(x)
+            x = F.max_pool2d(x, 2)
+        mixed = self.mix(torch.cat([F.avg_pool2d(kept[0], 8), F.avg_pool2d(kept[1], 4)], 1))
+        shares = [
+            F.interpolate(share, size=level.shape[2:])
+            for share, level in zip(mixed.chunk(2, 1), kept, strict=False)
+        ]
+        skips = [level + share for level, share in zip(kept, shares, strict=False)]
+        x = kept[2]
+        for up, skip in zip(self.ups, skips[::-1], strict=True):
+            x = up(torch.cat([skip, F.interpolate(x, size=skip.shape[2:])], 1))
+        return x
+
+
+def test_sums_around_a_bridge_between_all_levels_are_no_skips():
+    anatomy = surgeon.inspect(_Bridged(), image())
+    found = [(skip.merge.value, skip.merge_shape) for skip in anatomy.skips]
+    assert found == [("cat", (1, 4, 16, 16)), ("cat", (1, 4, 8, 8))]
+
+
+class _Shaped(nn.Module):
+    """A gate that is expanded as the skip that it weighs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.top, self.low, self.gate, self.last = conv(1, 4), conv(4, 4), conv(4, 1), conv(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        top = self.top(x)
+        up = F.interpolate(self.low(F.max_pool2d(top, 2)), scale_factor=2.0)
+        return self.last(torch.cat([torch.sigmoid(self.gate(up)).expand_as(top) * top, up], 1))
+
+
+def test_what_a_gate_is_expanded_to_is_not_a_way():
+    anatomy = surgeon.inspect(_Shaped(), image())
+    assert [(skip.merge.value, skip.operand_index) for skip in anatomy.skips] == [("cat", 0)]
