@@ -122,6 +122,11 @@ def _locator(order: Order, written: Written) -> Callable[[Example], str]:
     return locate
 
 
+# At the smallest size norms see a few values and raise the rounding of plain numpy to several times that of
+# onnxruntime; a file that is read as another computation differs by far more.
+_MISREAD = 10.0
+
+
 def _second_opinion(order: Order, written: Written, proved: Sizes) -> Opinion | None:
     """Let the reference evaluator run the file; None where that is not wanted.
 
@@ -132,7 +137,7 @@ def _second_opinion(order: Order, written: Written, proved: Sizes) -> Opinion | 
         return None
     example = small_example(order.example, written.flat.freedom, proved)
     opinion = ask_reference(written.path, order.host, example)
-    limit = THRESHOLDS[order.precision].relative
+    limit = _MISREAD * THRESHOLDS[order.precision].relative
     if opinion.difference is not None and not opinion.difference.relative <= limit:
         raise ExportError(
             "ONNX's reference evaluator reads another computation out of the file: its output differs by "

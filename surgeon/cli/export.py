@@ -10,7 +10,7 @@ import typer
 
 from .answer import Answer, answering
 from .hosting import HostRequest
-from .networks import CALIBRATING, Network, describe_network, open_network, read_samples
+from .networks import CALIBRATING, Network, describe_network, open_network, read_samples, refuse_worse
 from .options import (
     HOST_FORMS,
     ArgumentOption,
@@ -73,6 +73,10 @@ OpinionOption = Annotated[
         help="Ask ONNX's reference evaluator as well, where the network is small enough for it.",
     ),
 ]
+AcceptOption = Annotated[
+    bool,
+    typer.Option("--allow-worse", help="Export an implanted network that was found worse than its host."),
+]
 SamplesOption = Annotated[
     Path | None,
     typer.Option(
@@ -94,6 +98,7 @@ def export(
     second_opinion: OpinionOption = True,
     include: IncludeOption = None,
     licence: LicenceOption = None,
+    allow_worse: AcceptOption = False,
     checkpoint: CheckpointOption = None,
     arg: ArgumentOption = None,
     shape: InputOption = None,
@@ -107,6 +112,7 @@ def export(
     """
     with answering(traceback) as answer:
         network = open_network(HostRequest.from_options(subject, checkpoint, arg, shape, trust))
+        refuse_worse(network, allow_worse)
         order = Order(
             out, target, precision, name, sizes, second_opinion, parse_names(include) or (), licence
         )

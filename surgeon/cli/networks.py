@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from surgeon.errors import InputError, RunError
+from surgeon.errors import InputError, RunError, WorseError
 
 from .hosting import Form, HostRequest, find_form, read_run
 
@@ -99,6 +99,23 @@ def read_report(run: Path) -> dict[str, Any]:
             fix="finish it with surgeon implant ... --resume",
         ) from error
     return content
+
+
+def refuse_worse(network: Network, allowed: bool) -> None:
+    """Keep the implanted network of a RUN from being served where it was found worse than its host.
+
+    Raises:
+        WorseError: the RUN's verdict says so, and neither it nor `allowed` accepts that.
+    """
+    if network.run is None or allowed:
+        return
+    report = read_report(network.run)
+    if report.get("verdict") == "worse" and not report.get("config", {}).get("allow_worse"):
+        raise WorseError(
+            "the implanted network of this run is worse than its host",
+            where=str(network.run / "report.json"),
+            fix="export the host itself, or accept the implant with --allow-worse",
+        )
 
 
 def read_samples(network: Network, data: Path | None, most: int = _MOST_SAMPLES) -> tuple[Tensor, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,22 @@ def test_an_implant_that_is_worse_is_shown_and_refused(
     assert done.code == 1
     assert done.json == read(run / "report.json")
     assert done.err.splitlines()[-2].startswith("refused: the implanted network is worse")
+
+
+def test_an_implant_that_was_found_worse_is_exported_only_on_request(
+    cli: Cli, run: Path, tmp_path: Path
+) -> None:
+    worse = tmp_path / "RUN"
+    shutil.copytree(run, worse)
+    report = read(worse / "report.json")
+    report |= {"verdict": "worse", "config": report["config"] | {"allow_worse": False}}
+    (worse / "report.json").write_text(json.dumps(report), encoding="utf-8")
+    refused = cli("export", worse, "--out", tmp_path / "served")
+    assert refused.code == 1
+    assert "worse than its host" in refused.err
+    assert not (tmp_path / "served").exists()
+    accepted = cli("export", worse, "--out", tmp_path / "served", "--allow-worse", "--no-second-opinion")
+    assert accepted.code == 0, accepted.err
 
 
 def test_a_person_sees_scores_verdict_and_paths(cli: Cli, tiny: str, images: Path, tmp_path: Path) -> None:

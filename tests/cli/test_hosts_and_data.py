@@ -206,8 +206,7 @@ def test_a_network_of_every_form_is_operated_on_exported_and_scored_as_onnx(
     crop = [] if host.__name__.startswith(("nnunet", "bundle")) else ["--crop", "16,16"]
     done = cli("implant", *words, "--data", data[kind], "--out", run, *CLASSES, *QUICK, *crop)
     assert done.code == 0, done.err
-    # The second opinion on ONNX files has tests of its own; onnxruntime is what runs here.
-    done = cli("export", run, "--out", served, "--no-second-opinion")
+    done = cli("export", run, "--out", served)
     assert done.code == 0, done.err
     scores = [cli("evaluate", which, "--data", data[kind], "--json").json for which in (run, served)]
     assert scores[0]["dice_per_class"] == pytest.approx(scores[1]["dice_per_class"], abs=1e-3)
