@@ -45,7 +45,7 @@ def test_both_configurations_parse_with_tritons_schema(exported):
     assert gpu.parameters["cudnn_conv_algo_search"].string_value == "1"
     assert not cpu.parameters
     shapes = {(item.batch_size, tuple(item.inputs["input"].dims)) for item in gpu.model_warmup}
-    assert shapes == {(1, (1, 16, 16)), (8, (1, 16, 16)), (1, (1, 2, 2)), (1, (1, 18, 18))}
+    assert shapes == {(1, (1, 16, 16)), (8, (1, 16, 16)), (1, (1, 2, 2)), (1, (1, 32, 32))}
 
 
 def test_an_unknown_field_is_refused():
