@@ -73,7 +73,8 @@ def test_export_json_says_what_is_pinned(exported):
     assert all(case["relative"] <= 1e-4 and case["argmax_agreement"] > 0.99 for case in content["parity"])
     assert set(content["latency"]) >= {"host", "export"}
     assert content["latency"]["host"]["p50"] <= content["latency"]["host"]["p99"]
-    assert {report["name"] for report in content["fusion"]} >= {name for name, _ in surgeon.export.PASSES}  # and those for CPUs
+    # More, for a CPU.
+    assert {report["name"] for report in content["fusion"]} >= {name for name, _ in surgeon.export.PASSES}
     assert content["free"] == Freedom.BATCH_AND_SIZES.value
     assert content["sizes"]["step"] == 2
 
