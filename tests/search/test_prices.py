@@ -127,5 +127,7 @@ def test_times_are_measured_for_every_operation_on_every_skip(anatomy, specs, pr
 
 
 def test_the_fixed_cell_can_be_built_with_any_operation(specs):
+    spec = specs["s0"]
     for operation in OPERATIONS:
-        DerivedCell(specs["s0"], fixed_cell(specs["s0"], operation))
+        cell = DerivedCell(spec, fixed_cell(spec, operation))
+        assert {edge.operation for edge in cell.genotype.edges} == {operation}
