@@ -8,7 +8,6 @@ that are trained for some steps and exported to ONNX. `python -m benchmarks.anat
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -22,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.isolation import Failed, isolated, peak_memory
-from benchmarks.record import Parts, Target, commit, machine, versions
+from benchmarks.record import Parts, Target, commit, conclude, machine, say, versions
 from surgeon.parity import compare, tensors_in
 from surgeon.skips import Anatomy, Kind, Skip, locate
 from surgeon.splicing import splice_trace
@@ -82,15 +81,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     rows = _rows(options)
     report = summary(rows, options.quick)
-    _say(totals(rows), options.json)
-    for target in report["targets"]:
-        word = "holds" if target["holds"] else "MISSED"
-        _say(f"{word:7} {target['name']}: {target['value']} (bar {target['bar']})", options.json)
-    for name in report["not_measured"]:
-        _say(f"not measured: {name}", options.json)
-    if options.json:
-        print(json.dumps(report, indent=2))
-    return 0 if all(target["holds"] for target in report["targets"]) else 1
+    say(totals(rows), options.json)
+    return conclude(report, options.json)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -100,10 +92,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--no-cells", action="store_true", help="neither train nor export cells")
     parser.add_argument("names", nargs="*", help="networks of the table; all when none is given")
     return parser
-
-
-def _say(text: str, as_json: bool) -> None:
-    print(text, file=sys.stderr if as_json else sys.stdout, flush=True)
 
 
 def _rows(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -122,7 +110,7 @@ def _rows(options: argparse.Namespace) -> list[dict[str, Any]]:
         if wanted and not options.no_cells and "failure" not in row:
             row = {**row, "cells": _once(cells, operated, truth)}
         rows.append(row)
-        _say(line(row), options.json)
+        say(line(row), options.json)
     return rows
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import os
 import statistics
 import sys
@@ -26,7 +25,7 @@ from torch import Tensor, nn
 
 import surgeon
 from benchmarks.isolation import Failed, isolated
-from benchmarks.record import Parts, Target, commit, machine, versions
+from benchmarks.record import Parts, Target, commit, conclude, machine, say, versions
 from surgeon.parity import compare
 from tests.zoo.builders import build
 from tests.zoo.table import Truth, table
@@ -64,14 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     rows = [] if options.zoo else measured(options)
     zoo = zoo_rows(options) if options.zoo else []
     report = summary(rows, zoo, options.quick)
-    for target in report["targets"]:
-        word = "holds" if target["holds"] else "MISSED"
-        _say(f"{word:7} {target['name']}: {target['value']} (bar {target['bar']})", options.json)
-    for name in report["not_measured"]:
-        _say(f"not measured: {name}", options.json)
-    if options.json:
-        print(json.dumps(report, indent=2))
-    return 0 if all(target["holds"] for target in report["targets"]) else 1
+    return conclude(report, options.json)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -84,10 +76,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _say(text: str, as_json: bool) -> None:
-    print(text, file=sys.stderr if as_json else sys.stdout, flush=True)
-
-
 def measured(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Measure host after host; a finished part is not run again."""
     chosen = options.names or (QUICK if options.quick else tuple(HOSTS))
@@ -96,7 +84,7 @@ def measured(options: argparse.Namespace) -> list[dict[str, Any]]:
     for name in chosen:
         row = _once(parts, name, lambda name=name: speed(name, compiled=not options.no_compile))  # type: ignore[misc]
         rows.append(row)
-        _say(line(row), options.json)
+        say(line(row), options.json)
     return rows
 
 
@@ -325,7 +313,7 @@ def zoo_rows(options: argparse.Namespace) -> list[dict[str, Any]]:
         if truth.name in chosen:
             row = _once(parts, truth.name, lambda truth=truth: zoo_row(truth))  # type: ignore[misc]
             rows.append(row)
-            _say(f"{row['name']:34} {row['outcome']:8} {row['told']}", options.json)
+            say(f"{row['name']:34} {row['outcome']:8} {row['told']}", options.json)
     return rows
 
 

@@ -9,7 +9,6 @@ comparison. `python -m benchmarks.gain [--quick] [--json] [--task NAME] [--data 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -26,7 +25,7 @@ import torch
 from surgeon.search import Config, implant
 from torch import nn
 
-from benchmarks.record import ROOT, Parts, Target, commit, machine, versions
+from benchmarks.record import ROOT, Parts, Target, commit, conclude, machine, say, versions
 from benchmarks.scenes import train_host, write_scenes
 from surgeon.data import Cohort, Preparation, open_data
 
@@ -155,24 +154,13 @@ def main(arguments: list[str] | None = None) -> int:
         [task for task in TASKS if task.name in options.task] if options.task else _default(options.quick)
     )
     report = summary(_parts(size, chosen, options.data, options.json), size, chosen)
-    _say(options.json, *report["lines"])
-    for target in report["targets"]:
-        _say(
-            options.json, f"{'holds' if target['holds'] else 'MISSED':7} {target['name']}: {target['value']}"
-        )
-    _say(options.json, *(f"not measured: {name}" for name in report["not_measured"]))
-    if options.json:
-        print(json.dumps(report, indent=2))
-    return 0 if all(target["holds"] for target in report["targets"]) else 1
+    for line in report["lines"]:
+        say(line, options.json)
+    return conclude(report, options.json)
 
 
 def _default(quick: bool) -> list[Task]:
     return [task for task in TASKS if task.quick == quick or (not quick and not task.needs)]
-
-
-def _say(as_json: bool, *lines: str) -> None:
-    for line in lines:
-        print(line, file=sys.stderr if as_json else sys.stdout, flush=True)
 
 
 def _parts(size: Size, tasks: Sequence[Task], data: Path, as_json: bool) -> dict[str, list[dict[str, Any]]]:
@@ -181,7 +169,7 @@ def _parts(size: Size, tasks: Sequence[Task], data: Path, as_json: bool) -> dict
     found: dict[str, list[dict[str, Any]]] = {}
     for task in tasks:
         if task.needs and not (data / task.needs).exists():
-            _say(as_json, f"{task.name}: {data / task.needs} is not here")
+            say(f"{task.name}: {data / task.needs} is not here", as_json)
             continue
         with tempfile.TemporaryDirectory() as folder:
             opened: tuple[nn.Module, Cohort] | None = None
@@ -193,7 +181,7 @@ def _parts(size: Size, tasks: Sequence[Task], data: Path, as_json: bool) -> dict
                         kept.keep(name, run_part(task, size, opened, split, seed))
                     part = kept.parts[name]
                     found.setdefault(task.name, []).append(part)
-                    _say(as_json, f"{name}: {part['recommended']}, {part['seconds']:.0f} s")
+                    say(f"{name}: {part['recommended']}, {part['seconds']:.0f} s", as_json)
     return found
 
 

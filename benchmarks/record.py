@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -106,3 +107,20 @@ class Parts:
         """Write the result of a finished part."""
         self.parts[part] = result
         write_json(self.path, {**self.head, "commit": commit(), "parts": self.parts})
+
+
+def say(text: str, as_json: bool) -> None:
+    """Print a line for a person: beside the JSON where that was asked for."""
+    print(text, file=sys.stderr if as_json else sys.stdout, flush=True)
+
+
+def conclude(report: dict[str, Any], as_json: bool) -> int:
+    """Say which targets hold and what was not measured; returns 0 when all hold."""
+    for target in report["targets"]:
+        word = "holds" if target["holds"] else "MISSED"
+        say(f"{word:7} {target['name']}: {target['value']} (bar {target['bar']})", as_json)
+    for name in report["not_measured"]:
+        say(f"not measured: {name}", as_json)
+    if as_json:
+        print(json.dumps(report, indent=2))
+    return 0 if all(target["holds"] for target in report["targets"]) else 1

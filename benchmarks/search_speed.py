@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import copy
 import gc
-import json
 import statistics
 import sys
 import time
@@ -39,7 +38,7 @@ from surgeon.search.retraining import TrainingPhase
 from torch import Tensor, nn
 
 from benchmarks.isolation import isolated
-from benchmarks.record import Parts, Target, commit, machine, versions
+from benchmarks.record import Parts, Target, commit, conclude, machine, say, versions
 from surgeon.data import Batch
 from surgeon.scores import Task
 from surgeon.scores.tasks import Activation
@@ -86,20 +85,9 @@ def main(arguments: list[str] | None = None) -> int:
             if case.name not in parts.parts:
                 parts.keep(case.name, measured(case))
             rows.append(parts.parts[case.name])
-        _say(line(rows[-1]), options.json)
+        say(line(rows[-1]), options.json)
     report = summary(rows, options.quick)
-    for target in report["targets"]:
-        word = "holds" if target["holds"] else "MISSED"
-        _say(f"{word:7} {target['name']}: {target['value']} (bar {target['bar']})", options.json)
-    for name in report["not_measured"]:
-        _say(f"not measured: {name}", options.json)
-    if options.json:
-        print(json.dumps(report, indent=2))
-    return 0 if all(target["holds"] for target in report["targets"]) else 1
-
-
-def _say(text: str, as_json: bool) -> None:
-    print(text, file=sys.stderr if as_json else sys.stdout, flush=True)
+    return conclude(report, options.json)
 
 
 def measured(case: Case) -> dict[str, Any]:
