@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import argparse
 import cProfile
-import json
 import pstats
+import sys
 import tarfile
 import tempfile
 import time
@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.record import ROOT, Target, commit, machine, versions
+from benchmarks.record import ROOT, Target, commit, conclude, machine, say, versions
 from surgeon.data import Batches, Cohort, Preparation, Resampling, Window, decoding, open_data
 from surgeon.scores import METRICS, evaluate, match_task
 
@@ -164,8 +164,8 @@ def slowest(profile: cProfile.Profile, count: int = 12) -> list[dict[str, Any]]:
     ]
 
 
-def main() -> None:
-    """Run, print the shares and the profile."""
+def main() -> int:
+    """Run, print the shares and the profile; returns 0 when all targets hold."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="40 volumes instead of 260")
     parser.add_argument("--json", action="store_true", help="print JSON alone")
@@ -193,14 +193,12 @@ def main() -> None:
         "versions": versions(),
         "commit": commit(),
     }
-    if options.json:
-        print(json.dumps(report, indent=2))
-        return
     for name, row in found.items():
-        print(f"{name}: {row}")
+        say(f"{name}: {row}", options.json)
         for line in profiles[name]:
-            print(f"    {line['seconds']:7.2f} s  {line['function']} ({line['file']})")
+            say(f"    {line['seconds']:7.2f} s  {line['function']} ({line['file']})", options.json)
+    return conclude(report, options.json)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
