@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from surgeon.checkpoints import fingerprint
 from surgeon.data import Batches, Cohort, Splits, open_data, split_subjects
 from surgeon.errors import DataError, InputError, TraceError
-from surgeon.scores import Task, find_task
+from surgeon.scores import Task, beyond, find_task
 from surgeon.skips import Anatomy, locate
 from surgeon.splicing import SplicedNetwork, splice_trace
 from surgeon.tracing import Trace, trace
@@ -202,4 +202,4 @@ def _find_task(host: nn.Module, image: Tensor, cohort: Cohort) -> Task:
             where=f"input of shape {tuple(image.shape)}",
             fix="check the channels and the preparation of the data (size, multiple), and crop",
         ) from error
-    return find_task(output, cohort)
+    return find_task(output, cohort, further=beyond(probe, image))

@@ -17,7 +17,7 @@ from surgeon.files import whole_file
 
 from .evaluation import Scores, in_eval_mode, predicted_wholes
 from .prediction import Network, first_patch
-from .tasks import Task, find_task
+from .tasks import Task, beyond, find_task
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def match_task(network: Network, cohort: Cohort, device: torch.device | str = "c
             where=f"{cohort.path}: an input of shape {tuple(image.shape)}",
             fix="check the channels and the preparation of the data (size, multiple, window)",
         ) from error
-    return find_task(output, cohort)
+    return find_task(output, cohort, further=beyond(network, image.to(device)))
 
 
 def look_at(

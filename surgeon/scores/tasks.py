@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -171,14 +172,29 @@ def _without_specks(logits: Tensor) -> Tensor:
     return logits
 
 
-def find_task(output: Any, cohort: Cohort, activation: Activation | None = None) -> Task:
+def beyond(network: Callable[[Tensor], Any], image: Tensor) -> tuple[Any, ...]:
+    """Run a network on images far outside the range of a real one.
+
+    A sigmoid or a softmax stays between 0 and 1 there; a layer of logits that happens to lie there on one
+    real image hardly does. What the network refuses is left out.
+    """
+    outputs = []
+    for factor in (30.0, -30.0):
+        with contextlib.suppress(Exception), torch.no_grad():
+            outputs.append(network(image * factor))
+    return tuple(outputs)
+
+
+def find_task(
+    output: Any, cohort: Cohort, activation: Activation | None = None, further: tuple[Any, ...] = ()
+) -> Task:
     """Tell what an output means from its values, its channels and the classes of the data.
 
     Args:
         output: of the network in eval mode, on a real sample.
         cohort: names the classes.
-        activation: what the output is; None tells it: values of a real sample that all lie between 0 and 1
-            are probabilities.
+        activation: what the output is; None tells it: values that all lie between 0 and 1 are probabilities.
+        further: outputs on other images, see `beyond`.
 
     Raises:
         DataError: the output has no map of the data's rank, or its channels do not match the classes.
@@ -192,8 +208,12 @@ def find_task(output: Any, cohort: Cohort, activation: Activation | None = None)
             fix="use data of the network's rank",
         )
     channels, classes = maps[0].shape[1], len(cohort.classes)
+    others = [_maps(one, cohort.spatial_dims)[0] for one in further]
+    known = [one for one in (maps[0], *others) if one.isfinite().all()]
+    bounded = all(bool(((one >= 0) & (one <= 1)).all()) for one in known or maps[:1])
     if cohort.regions is not None:
-        return _region_task(maps[0], cohort, activation, len(_heads(output, cohort.spatial_dims)))
+        heads = len(_heads(output, cohort.spatial_dims))
+        return _region_task(maps[0], cohort, activation, heads, bounded)
     if channels != classes and (channels, classes) != (1, 2):
         raise DataError(
             f"the network has {channels} output channels, the data {classes} classes"
@@ -201,24 +221,27 @@ def find_task(output: Any, cohort: Cohort, activation: Activation | None = None)
             where=str(cohort.path),
             fix="use labels with the classes the network was trained for, or name them with classes",
         )
-    found = activation or _tell(maps[0])
+    found = activation or _tell(maps[0], bounded)
     return Task(
         found, cohort.classes, channels, cohort.spatial_dims, len(_heads(output, cohort.spatial_dims))
     )
 
 
-def _region_task(tensor: Tensor, cohort: Cohort, activation: Activation | None, outputs: int) -> Task:
+def _region_task(
+    tensor: Tensor, cohort: Cohort, activation: Activation | None, outputs: int, bounded: bool
+) -> Task:
     """Return the task of a network with a channel for each region, or one for each label value."""
     assert cohort.regions is not None
     channels, values = tensor.shape[1], max(cohort.regions.known) + 1
     names = ", ".join(cohort.classes[1:])
     if channels == len(cohort.regions.values):
-        inside = bool(((tensor >= 0) & (tensor <= 1)).all())
-        found = activation or (Activation.PROBABILITIES if inside else Activation.LOGITS_SIGMOID)
+        found = activation or (Activation.PROBABILITIES if bounded else Activation.LOGITS_SIGMOID)
         if found.is_sigmoid:
             return Task(found, cohort.classes, channels, cohort.spatial_dims, outputs, cohort.regions)
     if channels == values:
-        return Task(activation or _tell(tensor), cohort.classes, channels, cohort.spatial_dims, outputs)
+        return Task(
+            activation or _tell(tensor, bounded), cohort.classes, channels, cohort.spatial_dims, outputs
+        )
     raise DataError(
         f"the network has {channels} output channels, the data {len(cohort.regions.values)} regions ({names})"
         f" of {values} label values",
@@ -227,8 +250,7 @@ def _region_task(tensor: Tensor, cohort: Cohort, activation: Activation | None, 
     )
 
 
-def _tell(tensor: Tensor) -> Activation:
-    bounded = bool(((tensor >= 0) & (tensor <= 1)).all())
+def _tell(tensor: Tensor, bounded: bool) -> Activation:
     if tensor.shape[1] == 1:
         return Activation.PROBABILITIES if bounded else Activation.LOGITS_SIGMOID
     if not bounded:

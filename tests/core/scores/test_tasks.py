@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from surgeon.data import Cohort, Preparation
 from surgeon.errors import DataError
-from surgeon.scores import Activation, Task, find_task
+from surgeon.scores import Activation, Task, beyond, find_task
 
 CLASSES = ("background", "one", "two")
 
@@ -152,3 +152,26 @@ def test_a_sure_network_gets_no_gradient_too_small_for_a_fast_processor() -> Non
     assert set(gradient[gradient.abs() < 1e-20].tolist()) == {0.0}
     assert gradient[0, 0, 3, 3] > 1e-2
     assert (gradient[0, 0, 0, :2] < -1e-2).all()
+
+
+class _Flat(torch.nn.Module):
+    """Logits that lie between 0 and 1 on a real image."""
+
+    def __init__(self, finish: str) -> None:
+        super().__init__()
+        self.finish = finish
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits = 0.5 + 0.1 * x
+        return torch.sigmoid(logits) if self.finish == "sigmoid" else logits
+
+
+@pytest.mark.parametrize(
+    ("finish", "expected"),
+    [("sigmoid", Activation.PROBABILITIES), ("none", Activation.LOGITS_SIGMOID)],
+)
+def test_small_logits_are_told_from_probabilities_far_from_real_images(finish, expected):
+    network, image = _Flat(finish), torch.rand(1, 1, 8, 8)
+    data = cohort(2)
+    assert find_task(network(image), data).activation is Activation.PROBABILITIES
+    assert find_task(network(image), data, further=beyond(network, image)).activation is expected
