@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,7 +16,10 @@ from torch import Tensor, nn
 from surgeon.data import Preparation
 from surgeon.errors import InputError
 from surgeon.parity import tensors_in
+from surgeon.scores import BEYOND
 from surgeon.tracing import Example, image_shapes, run
+
+from .flattening import map_tensors
 
 _BYTE = 255.0
 _MOST_LABELS = 256
@@ -225,7 +230,7 @@ def _plan_tail(network: nn.Module, example: Example, steps: Sequence[Include]) -
         )
     index = max(maps, key=lambda place: outputs[place].shape[2:].numel())
     scores = outputs[index]
-    bounded = bool(((scores >= 0) & (scores <= 1)).all())
+    bounded = _is_bounded(network, example, index)
     activation = Activation.NONE
     if Include.ACTIVATION in steps:
         if bounded:
@@ -251,6 +256,17 @@ def _plan_tail(network: nn.Module, example: Example, steps: Sequence[Include]) -
         flips if Include.FLIPS in steps else (),
         Include.ARGMAX in steps,
     )
+
+
+def _is_bounded(network: nn.Module, example: Example, index: int) -> bool:
+    """Tell whether an output stays between 0 and 1, also on images far beyond real ones."""
+    answers = [tensors_in(run(network, example))[index]]
+    for factor in BEYOND:
+        with contextlib.suppress(Exception):
+            far = map_tensors(example, functools.partial(torch.mul, factor))
+            answers.append(tensors_in(run(network, far))[index])
+    known = [answer for answer in answers if answer.isfinite().all()]
+    return all(bool(((answer >= 0) & (answer <= 1)).all()) for answer in known or answers[:1])
 
 
 def _activate(scores: Tensor, activation: Activation) -> Tensor:

@@ -7,9 +7,10 @@ from .evaluation import Scores, evaluate, in_eval_mode
 from .gain import bootstrap_gain, subject_differences
 from .overlap import METRICS, Empty, score_case
 from .prediction import first_patch, middle_patch, place_in_file, predict, predict_logits
-from .tasks import Activation, Task, beyond, find_task
+from .tasks import BEYOND, Activation, Task, beyond, find_task
 
 __all__ = [
+    "BEYOND",
     "METRICS",
     "Activation",
     "Empty",

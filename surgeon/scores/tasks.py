@@ -172,6 +172,9 @@ def _without_specks(logits: Tensor) -> Tensor:
     return logits
 
 
+BEYOND = (30.0, -30.0)  # factors on a real image
+
+
 def beyond(network: Callable[[Tensor], Any], image: Tensor) -> tuple[Any, ...]:
     """Run a network on images far outside the range of a real one.
 
@@ -179,7 +182,7 @@ def beyond(network: Callable[[Tensor], Any], image: Tensor) -> tuple[Any, ...]:
     real image hardly does. What the network refuses is left out.
     """
     outputs = []
-    for factor in (30.0, -30.0):
+    for factor in BEYOND:
         with contextlib.suppress(Exception), torch.no_grad():
             outputs.append(network(image * factor))
     return tuple(outputs)
