@@ -102,6 +102,7 @@ class ShortList:
         self._timings = Timings(loop.folder)
         self._prices = known_prices(plan, self._timings)
         self._standings: dict[str, Standing] = {}
+        self._through: set[str] = set()  # the last round
         self.host = self._scores(plan.host)
 
     def find(self) -> Found:
@@ -110,18 +111,32 @@ class ShortList:
         self._round(list(self._standings.values()), 1)
         searched: Searched | None = None
         ended = "nothing that was tried without a search gained anything"
-        if max(one.dice for one in self._standings.values()) >= self.host.dice_mean + self._config.least_gain:
+        if not self._any_gains():
+            # Slow starters: giving up is final, so they get as long as finalists do.
+            self._round(self._unfinished(), 2)
+        if self._any_gains():
             searched = search_cells(self._plan, self._supply, self._loop)
             ended = searched.ended
             self._enter(self._found(searched))
             self._enter(self._random())
             self._round([one for one in self._standings.values() if not one.epochs], 1)
-            self._round(survivors(list(self._standings.values()), self._config), 2)
+            self._round(self._unfinished(), 2)
         choice = choose(list(self._standings.values()), self.host, self._nothing, self._config)
         genotype, trained, choice = self._settle(choice)
         contest = describe_contest(list(self._standings.values()), self.host, choice, self._config)
         position = searched.position if searched else Position()
         return Found(genotype, trained, position, ended, contest, self._prices)
+
+    def _any_gains(self) -> bool:
+        best = max(one.dice for one in self._standings.values())
+        return best >= self.host.dice_mean + self._config.least_gain
+
+    def _unfinished(self) -> list[Standing]:
+        """List who goes into the last round and has not been through it."""
+        kept = survivors(list(self._standings.values()), self._config)
+        new = [one for one in kept if one.entrant.name not in self._through]
+        self._through |= {one.entrant.name for one in new}
+        return new
 
     def _plain(self) -> Iterable[Entrant]:
         """Yield what needs no search; the fixed cell, where it is too dear, also cut down to the budget."""

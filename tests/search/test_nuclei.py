@@ -56,7 +56,9 @@ def test_a_short_search_lifts_the_host_on_nuclei(tmp_path):
     # A sample of all kinds of images: on some kinds alone the host is as good as it gets.
     cohort = nuclei(tmp_path / "data", slice(None, None, 8))
     host = open_host(NUCLEI / "hpa.pt2").module
-    config = Config.create(epochs=4, retrain_epochs=8, steps=10, batch_size=4, crop=(128, 128))
+    config = Config.create(
+        epochs=4, retrain_epochs=8, steps=10, batch_size=4, crop=(128, 128), finalists=False
+    )
     report = implant(host, cohort, config).report
     assert report["scores"]["implanted"]["dice_mean"] > report["scores"]["host"]["dice_mean"] + 0.01
     assert report["verdict"] == "improved"
