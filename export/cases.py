@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from surgeon.errors import ExportError, InputError
-from surgeon.tracing import Example, as_example, image_shapes
+from surgeon.tracing import Example, as_example, image_shapes, map_tensors
 
-from .flattening import Freedom, Limits, batch_size, map_tensors
+from .flattening import Freedom, Limits, batch_size
 from .gate import Case, Gate
 
 _STEPS = (1, 2, 4, 8, 16, 32, 64, 128)

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from surgeon.data import Preparation
 from surgeon.errors import InputError
 from surgeon.files import write_json
-from surgeon.tracing import as_example
+from surgeon.tracing import as_example, map_tensors
 
 from .artifact import Artifact
-from .flattening import leaves_of, map_tensors
+from .flattening import leaves_of
 from .included import Include, parse_includes
 from .included import include as include_steps
 from .order import Order, find_policy

@@ -15,7 +15,7 @@ from torch.export import Dim, ExportedProgram, ShapesCollection
 from torch.utils import _pytree as pytree
 
 from surgeon.errors import ExportError
-from surgeon.tracing import Example, check_reads, muted_export, real_values
+from surgeon.tracing import Example, check_reads, map_tensors, muted_export, real_values
 from surgeon.tracing import quiet as quiet_loggers
 
 from .functional import without_mutation
@@ -108,12 +108,6 @@ def quiet() -> AbstractContextManager[None]:
 def batch_size(example: Example) -> int:
     """Return the size of dimension 0 of the first tensor of an example."""
     return int(leaves_of(example)[0].shape[0])
-
-
-def map_tensors(example: Example, change: Any) -> Example:
-    """Return the example with `change` applied to every tensor in it."""
-    args, kwargs = pytree.tree_map_only(Tensor, change, (example.args, example.kwargs))
-    return Example(args, kwargs)
 
 
 def leaves_of(example: Example) -> list[Tensor]:

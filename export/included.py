@@ -16,10 +16,8 @@ from torch import Tensor, nn
 from surgeon.data import Preparation
 from surgeon.errors import InputError
 from surgeon.parity import tensors_in
-from surgeon.scores import BEYOND
-from surgeon.tracing import Example, image_shapes, run
-
-from .flattening import map_tensors
+from surgeon.scores import BEYOND, are_bounded
+from surgeon.tracing import Example, image_shapes, map_tensors, run
 
 _BYTE = 255.0
 _MOST_LABELS = 256
@@ -265,8 +263,7 @@ def _is_bounded(network: nn.Module, example: Example, index: int) -> bool:
         with contextlib.suppress(Exception):
             far = map_tensors(example, functools.partial(torch.mul, factor))
             answers.append(tensors_in(run(network, far))[index])
-    known = [answer for answer in answers if answer.isfinite().all()]
-    return all(bool(((answer >= 0) & (answer <= 1)).all()) for answer in known or answers[:1])
+    return are_bounded(answers)
 
 
 def _activate(scores: Tensor, activation: Activation) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from surgeon.errors import InputError
-from surgeon.tracing import Example, private_copy
+from surgeon.tracing import Example, map_tensors, private_copy
 
 from .cases import real_cases, takes_other_sizes
 from .flattening import (
@@ -23,7 +23,6 @@ from .flattening import (
     first_line,
     flatten,
     leaves_of,
-    map_tensors,
 )
 from .fusion import CPU_PASSES, PASSES, PassReport, fuse
 from .naming import input_names, output_names

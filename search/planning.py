@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from surgeon.checkpoints import fingerprint
 from surgeon.data import Batches, Cohort, Splits, open_data, split_subjects
-from surgeon.errors import DataError, InputError, TraceError
-from surgeon.scores import Task, beyond, find_task
+from surgeon.errors import InputError, TraceError
+from surgeon.scores import Task, read_task
 from surgeon.skips import Anatomy, locate
 from surgeon.splicing import SplicedNetwork, splice_trace
 from surgeon.tracing import Trace, trace
@@ -115,7 +115,7 @@ def plan_operation(
     device = find_device(config.device)
     splits = split_subjects(cohort, config.seed if config.split is None else config.split, config.fractions)
     image = draw_batches(cohort.select(splits.train), config, "training").batch(0, 0).image[:1]
-    task = _find_task(host, image, cohort)
+    task = read_task(copy.deepcopy(host).eval(), image, cohort)
     example = (image,) if inputs is None else _example(inputs)
     traced = trace(host, example)
     _check_freedom(traced, image, config)
@@ -187,19 +187,3 @@ def _check_freedom(traced: Trace, image: Tensor, config: Config) -> None:
             where=traced.host_name,
             fix="give an example (inputs) of the training images' size, or export the host with free sizes",
         )
-
-
-def _find_task(host: nn.Module, image: Tensor, cohort: Cohort) -> Task:
-    """Run the host on a training image `(1, C, *spatial)` and match its output with the classes."""
-    probe = copy.deepcopy(host).eval()
-    try:
-        with torch.no_grad():
-            output = probe(image)
-    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DataError(
-            f"the host cannot take the images: {first}",
-            where=f"input of shape {tuple(image.shape)}",
-            fix="check the channels and the preparation of the data (size, multiple), and crop",
-        ) from error
-    return find_task(output, cohort, further=beyond(probe, image))

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from surgeon.figures.canvas import look, new_figure
+from surgeon.figures.cases import display, outline
 
 from .reading import Picture
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 TRUTH, HOST, IMPLANTED = "#ffd23f", "#ff5a7a", "#35c8ff"
@@ -35,7 +34,7 @@ def picture_figure(picture: Picture) -> Figure:
     flat = flatten(picture)
     rows, columns = flat.label.shape
     tall = min(max(rows / columns, 0.35), 1.6)
-    shown = _display(flat.image)
+    shown = display(flat.image)
     with look():
         figure, grid = new_figure(10, 10 / 3 * tall, 1, 3)
         figure.set_facecolor("none")
@@ -45,8 +44,8 @@ def picture_figure(picture: Picture) -> Figure:
             axes.text(0.02, 0.98, title, transform=axes.transAxes, va="top", **_TITLE)
             axes.axis("off")
             if colour:
-                _outline(axes, flat.label, TRUTH)
-                _outline(axes, flat.host if title == "host" else flat.implanted, colour)
+                outline(axes, flat.label, TRUTH)
+                outline(axes, flat.host if title == "host" else flat.implanted, colour)
     return figure
 
 
@@ -65,24 +64,6 @@ def flatten(picture: Picture) -> Picture:
     )
     image = np.take(picture.image, [index], axis=axis + 1).squeeze(axis + 1)
     return Picture(picture.case_id, image, label, host, implanted)
-
-
-def _display(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scale `(C, *spatial)` to 0..1 for the eye: three channels as colours, otherwise the first one."""
-    chosen = np.moveaxis(image, 0, -1) if image.shape[0] == 3 else image[0]
-    finite = np.nan_to_num(chosen.astype(np.float32))
-    low, high = np.percentile(finite, (0.5, 99.5))
-    scaled: NDArray[np.float32] = np.clip((finite - low) / max(high - low, 1e-6), 0, 1)
-    return scaled
-
-
-def _outline(axes: Axes, labels: NDArray[np.int64], colour: str) -> None:
-    style: dict[str, Any] = {"colors": colour, "linewidths": 1.3}
-    for value in np.unique(labels[labels > 0]):
-        # Padding closes the outline of what touches the border.
-        padded = np.pad((labels == value).astype(float), 1)
-        rows, columns = (np.arange(-1, size + 1) for size in labels.shape)
-        axes.contour(columns, rows, padded, levels=[0.5], **style)
 
 
 def _signal_figure(picture: Picture) -> Figure:

@@ -48,22 +48,24 @@ def case_figure(
             (grid[0][0], "label", label, _TRUTH),
             (grid[0][1], "prediction", prediction, _SEEN),
         ):
-            axes.imshow(_display(image), cmap="gray", interpolation="nearest", aspect="equal")
+            axes.imshow(display(image), cmap="gray", interpolation="nearest", aspect="equal")
             axes.set_title(name)
             axes.axis("off")
-            _outline(axes, values, colour)
+            outline(axes, values, colour)
     return figure
 
 
-def _display(image: NDArray[np.float32]) -> NDArray[np.float32]:
+def display(image: NDArray[np.float32]) -> NDArray[np.float32]:
     """Scale `(C, rows, columns)` to 0..1 for the eye: three channels as colours, otherwise the first one."""
     chosen = np.moveaxis(image, 0, -1) if image.shape[0] == 3 else image[0]
-    low, high = np.percentile(chosen, (0.5, 99.5))
-    scaled: NDArray[np.float32] = np.clip((chosen - low) / max(high - low, 1e-6), 0, 1)
+    finite = np.nan_to_num(chosen.astype(np.float32))
+    low, high = np.percentile(finite, (0.5, 99.5))
+    scaled: NDArray[np.float32] = np.clip((finite - low) / max(high - low, 1e-6), 0, 1)
     return scaled
 
 
-def _outline(axes: Axes, labels: NDArray[np.int64], colour: str) -> None:
+def outline(axes: Axes, labels: NDArray[np.int64], colour: str) -> None:
+    """Draw the border of every class of `labels` `(rows, columns)`."""
     style: dict[str, Any] = {"colors": colour, "linewidths": 1.3}
     for value in np.unique(labels[labels > 0]):
         # Padding closes the outline of what touches the border.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from .cases import Look, look_at, match_task, worst_cases, write_table
+from .cases import Look, look_at, match_task, read_task, worst_cases, write_table
 from .evaluation import Scores, evaluate, in_eval_mode
 from .gain import bootstrap_gain, subject_differences
 from .overlap import METRICS, Empty, score_case
 from .prediction import first_patch, middle_patch, place_in_file, predict, predict_logits
-from .tasks import BEYOND, Activation, Task, beyond, find_task
+from .tasks import BEYOND, Activation, Task, are_bounded, find_task
 
 __all__ = [
     "BEYOND",
@@ -17,7 +17,7 @@ __all__ = [
     "Look",
     "Scores",
     "Task",
-    "beyond",
+    "are_bounded",
     "bootstrap_gain",
     "evaluate",
     "find_task",
@@ -29,6 +29,7 @@ __all__ = [
     "place_in_file",
     "predict",
     "predict_logits",
+    "read_task",
     "score_case",
     "subject_differences",
     "worst_cases",

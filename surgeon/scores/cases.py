@@ -48,10 +48,18 @@ def match_task(network: Network, cohort: Cohort, device: torch.device | str = "c
     Raises:
         DataError: the network does not take the images, or its output does not suit the classes.
     """
-    image = first_patch(cohort)
+    return read_task(network, first_patch(cohort).to(device), cohort)
+
+
+def read_task(network: Network, image: Tensor, cohort: Cohort) -> Task:
+    """Run a network in eval mode on an image `(1, C, *spatial)` and match its output with the classes.
+
+    Raises:
+        DataError: the network does not take the image, or its output does not suit the classes.
+    """
     try:
         with torch.no_grad():
-            output = network(image.to(device))
+            output = network(image)
     except Exception as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise DataError(
@@ -59,7 +67,7 @@ def match_task(network: Network, cohort: Cohort, device: torch.device | str = "c
             where=f"{cohort.path}: an input of shape {tuple(image.shape)}",
             fix="check the channels and the preparation of the data (size, multiple, window)",
         ) from error
-    return find_task(output, cohort, further=beyond(network, image.to(device)))
+    return find_task(output, cohort, further=beyond(network, image))
 
 
 def look_at(

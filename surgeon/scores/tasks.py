@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -188,6 +188,12 @@ def beyond(network: Callable[[Tensor], Any], image: Tensor) -> tuple[Any, ...]:
     return tuple(outputs)
 
 
+def are_bounded(maps: Sequence[Tensor]) -> bool:
+    """Tell whether all values lie between 0 and 1, in the first map and in all other finite ones."""
+    known = [one for one in maps if one.isfinite().all()]
+    return all(bool(((one >= 0) & (one <= 1)).all()) for one in known or maps[:1])
+
+
 def find_task(
     output: Any, cohort: Cohort, activation: Activation | None = None, further: tuple[Any, ...] = ()
 ) -> Task:
@@ -211,9 +217,7 @@ def find_task(
             fix="use data of the network's rank",
         )
     channels, classes = maps[0].shape[1], len(cohort.classes)
-    others = [_maps(one, cohort.spatial_dims)[0] for one in further]
-    known = [one for one in (maps[0], *others) if one.isfinite().all()]
-    bounded = all(bool(((one >= 0) & (one <= 1)).all()) for one in known or maps[:1])
+    bounded = are_bounded([maps[0], *(_maps(one, cohort.spatial_dims)[0] for one in further)])
     if cohort.regions is not None:
         heads = len(_heads(output, cohort.spatial_dims))
         return _region_task(maps[0], cohort, activation, heads, bounded)

@@ -1,7 +1,7 @@
 """A host as a graph: made in one of several ways, and replayed against the host before anybody uses it."""
 
 from .guiding import check_reads, muted_export, real_values
-from .inputs import as_example, image_shapes
+from .inputs import as_example, image_shapes, map_tensors
 from .ladder import private_graph, trace
 from .quieting import quiet
 from .replay import TOLERANCE, annotate_shapes, first_line, run
@@ -22,6 +22,7 @@ __all__ = [
     "check_reads",
     "first_line",
     "image_shapes",
+    "map_tensors",
     "muted_export",
     "private_copy",
     "private_graph",

@@ -147,7 +147,13 @@ def _ways(subject: _Subject) -> list[tuple[Way, Callable[[], fx.GraphModule]]]:
     if not sizes:
         ways.append(symbolic)
     guided = partial(export_graph, host, widest, batch=batch, sizes=sizes, guided=True)
-    return [*ways, (Way.EXPORT_GUIDED, guided)]
+    ways.append((Way.EXPORT_GUIDED, guided))
+    if sizes:
+        # A size that becomes a Python int on its way is a constant of the graph.
+        example = with_batch(subject.example) if batch else subject.example
+        fixed = partial(export_graph, host, example, batch=batch, sizes=False, guided=True)
+        ways.append((Way.EXPORT_GUIDED_FIXED, fixed))
+    return ways
 
 
 def private_graph(module: fx.GraphModule) -> fx.GraphModule:

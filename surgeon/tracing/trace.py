@@ -20,6 +20,7 @@ class Way(Enum):
     EXPORT_FIXED = "torch.export, fixed sizes"
     SYMBOLIC = "torch.fx symbolic tracing"
     EXPORT_GUIDED = "torch.export, sizes read from tensors"
+    EXPORT_GUIDED_FIXED = "torch.export, sizes read from tensors and fixed"
 
 
 @dataclass(frozen=True, slots=True)

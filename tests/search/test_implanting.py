@@ -358,7 +358,7 @@ def test_an_unknown_operation_is_refused_before_anything_is_trained(data):
 def test_images_that_the_host_cannot_take_are_refused_before_anything_is_trained(data):
     host = make_host()
     host.enter = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.ReLU())
-    with pytest.raises(DataError, match=r"the host cannot take the images: .*3 channels"):
+    with pytest.raises(DataError, match=r"the network does not take the images: .*3 channels"):
         plan(host, data)
 
 

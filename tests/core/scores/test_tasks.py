@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from surgeon.data import Cohort, Preparation
 from surgeon.errors import DataError
-from surgeon.scores import Activation, Task, beyond, find_task
+from surgeon.scores import Activation, Task, find_task
+from surgeon.scores.tasks import beyond
 
 CLASSES = ("background", "one", "two")
 

@@ -39,6 +39,17 @@ class CropsByTensor(nn.Module):
         return self.last(torch.cat((skip, up), 1))
 
 
+class CropsByInt(CropsByTensor):
+    """The crop is turned into Python's integers: a graph holds it as a constant."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        skip = self.first(x)
+        up = F.interpolate(self.bottom(F.max_pool2d(skip, 2)), scale_factor=2.0)
+        missing = torch.tensor(skip.shape)[2:] - torch.tensor(up.shape)[2:]
+        down, right = int(missing[0]), int(missing[1])
+        return self.last(torch.cat((skip, F.pad(up, (0, right, 0, down))), 1))
+
+
 class PadsByHand(nn.Module):
     """The skip is written into a corner of a tensor of zeros, and then into one of its channels."""
 

@@ -182,6 +182,16 @@ def test_sizes_that_go_through_tensors_are_traced_and_stay_free(capfd):
         assert torch.equal(traced.graph_module(x), host(x))
 
 
+def test_sizes_that_become_integers_are_traced_at_the_size_of_the_example():
+    host = conditional.CropsByInt().eval()
+    traced = trace(host, image(size=19))
+    assert traced.summary.way is Way.EXPORT_GUIDED_FIXED
+    assert traced.summary.free_batch
+    with torch.no_grad():
+        x = torch.rand(3, 1, 19, 19)
+        assert torch.equal(traced.graph_module(x), host(x))
+
+
 def test_a_picture_written_into_a_tensor_of_zeros_is_followed():
     host = conditional.PadsByHand().eval()
     traced = trace(host, image(size=16))
