@@ -173,7 +173,7 @@ class Normalise(nn.Module):
                 fix="give a preparation, or leave normalise out",
             )
         of_whole = preparation.scale.value in ("minmax", "zscore") and preparation.window is not None
-        if preparation.mask_nonzero or of_whole:
+        if not preparation.scales_plainly or of_whole:
             raise InputError(
                 "the intensities are scaled by statistics that the network's input does not show: of the "
                 "whole image, or of what is not zero",

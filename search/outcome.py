@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 import surgeon
-from surgeon.data import Case
+from surgeon.data import IGNORED, Case
 from surgeon.files import whole_file
 from surgeon.scores import Scores, bootstrap_gain, evaluate, predict
 
@@ -132,7 +132,7 @@ def _pictures(plan: Plan, case: Case, implanted: nn.Module) -> dict[str, Any]:
         predict(network, x, plan.task, window=window)[0].cpu() for network in (plan.host, implanted)
     )
     label = sample.label if sample.label is not None else torch.zeros_like(host)
-    numbers = {"label": label, "host": host, "implanted": ours}
+    numbers = {"label": label.masked_fill(label == IGNORED, 0), "host": host, "implanted": ours}
     return {
         "image": sample.image.numpy(),
         **{name: x.numpy().astype(np.int16) for name, x in numbers.items()},

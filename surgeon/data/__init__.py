@@ -8,22 +8,28 @@ from __future__ import annotations
 
 from .batches import Batch, Batches
 from .case import Case
+from .choices import Back, Foreground, Resampling, Scale
 from .cohort import Cohort
-from .listed import declared_classes
+from .legend import IGNORED, Legend
+from .listed import declared_legend
 from .opening import open_data
-from .preparation import Preparation, Resampling, Scale, read_preparation
+from .preparation import Preparation, read_preparation
 from .regions import LabelRegions
-from .resampling import resample, resample_from_origin
+from .resampling import resample, resample_from_origin, resize_plainly
 from .samples import Sample
 from .splits import Splits, split_subjects
 from .window import Placing, Weighting, Window
 
 __all__ = [
+    "IGNORED",
+    "Back",
     "Batch",
     "Batches",
     "Case",
     "Cohort",
+    "Foreground",
     "LabelRegions",
+    "Legend",
     "Placing",
     "Preparation",
     "Resampling",
@@ -32,10 +38,11 @@ __all__ = [
     "Splits",
     "Weighting",
     "Window",
-    "declared_classes",
+    "declared_legend",
     "open_data",
     "read_preparation",
     "resample",
     "resample_from_origin",
+    "resize_plainly",
     "split_subjects",
 ]

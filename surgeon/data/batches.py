@@ -16,6 +16,7 @@ from surgeon.errors import DataError
 
 from .augmentation import augment_sample
 from .cohort import Cohort
+from .legend import IGNORED
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +159,9 @@ def _cut(
 
 def _class_to_centre(label: Tensor, generator: np.random.Generator) -> Tensor:
     """Return where one of the foreground classes is, each as likely: small structures are not drowned."""
-    present = label.flatten().bincount()[1:].nonzero().flatten().tolist()
+    present = label.flatten().bincount()[1:IGNORED].nonzero().flatten().tolist()
     if len(present) < 2:
-        return label > 0
+        return (label > 0) & (label != IGNORED)
     return torch.eq(label, present[int(generator.integers(0, len(present)))] + 1)
 
 

@@ -16,6 +16,7 @@ from surgeon.errors import DataError
 from .case import Case
 from .decoding import Decoded, decode_case, decode_volume_once, take_slice
 from .items import Items
+from .legend import IGNORED, Legend
 from .preparation import Preparation
 from .preparing import prepare_geometry
 from .regions import LabelRegions
@@ -36,6 +37,7 @@ class Cohort:
         channels: number of channels of a sample.
         preparation: how images become inputs.
         regions: the label values of each foreground class, where classes overlap.
+        ignore: the value in the label files of what nobody has labelled; samples hold `IGNORED` there.
         items: what cases without files are read from.
         splits: for each of train, validation and test its subjects, where the data declare them.
         memory: samples that were read before; None reads from disk each time.
@@ -50,6 +52,7 @@ class Cohort:
     channels: int
     preparation: Preparation
     regions: LabelRegions | None = None
+    ignore: int | None = None
     items: Items | None = field(default=None, compare=False, repr=False)
     splits: dict[str, tuple[str, ...]] | None = None
     memory: SampleMemory | None = field(default=None, compare=False, repr=False)
@@ -123,11 +126,12 @@ class Cohort:
         return whole
 
     def _decode(self, case: Case) -> Decoded:
+        legend = Legend(self.classes, self.regions, self.ignore)
         if case.item is not None:
             assert self.items is not None
-            return self.items.decode(case.item, self.preparation, self.classes, self.regions)
+            return self.items.decode(case.item, self.preparation, legend)
         decode = decode_case if case.slice is None else decode_volume_once
-        return decode(case.images, case.label, self.preparation, self.classes, self.regions)
+        return decode(case.images, case.label, self.preparation, legend)
 
     def _read(self, case: Case) -> Sample:
         decoded = self._decode(case)
@@ -139,10 +143,18 @@ class Cohort:
         if self.preparation.moves_voxels:
             source = Source(decoded.truth, decoded.size, decoded.box, decoded.spacing)
         how = self.preparation if case.slice is None else self.preparation.across(case.slice[0])
-        image, label, spacing, region = prepare_geometry(
-            decoded.image, decoded.label, how, decoded.spacing, decoded.limits
+        seen = prepare_geometry(decoded.image, decoded.label, how, decoded.spacing, decoded.limits)
+        return Sample(
+            seen.image.contiguous(),
+            seen.label,
+            case.id,
+            case.subject,
+            seen.spacing,
+            seen.region,
+            between,
+            source,
+            seen.frame,
         )
-        return Sample(image.contiguous(), label, case.id, case.subject, spacing, region, between, source)
 
     def check(self) -> Cohort:
         """Read every case once, so that a file that cannot be used is found before any training.
@@ -158,7 +170,7 @@ class Cohort:
             sample = self.read(case)
             if sample.label is not None and not case.stratum:
                 values = sample.label.flatten().bincount().nonzero().flatten().tolist()
-                held.setdefault(case.subject, set()).update(values)
+                held.setdefault(case.subject, set()).update(set(values) - {IGNORED})
             channels = sample.image.shape[0]
             if channels != self.channels:
                 raise DataError(
@@ -185,4 +197,5 @@ class Cohort:
             "channels": self.channels,
             "preparation": self.preparation.to_dict(),
             **({} if self.regions is None else {"regions": self.regions.to_dict()}),
+            **({} if self.ignore is None else {"ignore": self.ignore}),
         }

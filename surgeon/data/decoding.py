@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from surgeon.errors import DataError
 
+from .intensities import Region, cut_and_scale, within
+from .legend import Legend
 from .preparation import Preparation
-from .preparing import Region, box_of_nonzero, prepare_intensities
-from .reading import Raw, read_image, read_label
-from .regions import LabelRegions
+from .reading import PICTURES, Raw, read_image, read_label, suffix_of
 from .resampling import Limits, coarse_axis
 
 
@@ -85,8 +85,7 @@ def decode_case(
     images: tuple[Path, ...],
     label: Path | None,
     preparation: Preparation,
-    classes: tuple[str, ...],
-    regions: LabelRegions | None = None,
+    legend: Legend,
 ) -> Decoded:
     """Decode image and label, on the grid they have in their files.
 
@@ -94,13 +93,12 @@ def decode_case(
         images: files of the channels, in order.
         label: file of the label, or None.
         preparation: how intensities are scaled.
-        classes: names of the classes, background first.
-        regions: the label values of each class, where classes overlap.
+        legend: what the values of the label mean.
 
     Raises:
         DataError: a file cannot be decoded, sizes differ, or the label holds a value that is no class.
     """
-    raws = [read_image(path, preparation.axes, preparation.orientation) for path in images]
+    raws = [_read(read_image, path, preparation) for path in images]
     for path, raw in zip(images, raws, strict=True):
         if raw.array.shape[1:] != raws[0].array.shape[1:]:
             raise DataError(
@@ -111,12 +109,10 @@ def decode_case(
         _check_place(raw, raws[0], f"{images[0]} and {path}")
     array = raws[0].array if len(raws) == 1 else np.concatenate([raw.array for raw in raws])
     shape = tuple(array.shape[1:])
-    box = box_of_nonzero(array) if preparation.crop_nonzero else tuple((0, side) for side in shape)
-    within = tuple(slice(start, stop) for start, stop in box)
-    image = prepare_intensities(array[(slice(None), *within)], preparation, str(images[0]))
+    image, box = cut_and_scale(array, preparation, str(images[0]))
     if label is None:
         return Decoded(image, None, None, raws[0].spacing, box, shape)
-    truth = read_label(label, preparation.axes, preparation.orientation)
+    truth = _read(read_label, label, preparation)
     values = truth.array
     if values.shape != shape:
         raise DataError(
@@ -125,9 +121,15 @@ def decode_case(
             fix="write the label on the image's grid",
         )
     _check_place(truth, raws[0], f"{images[0]} and {label}")
-    values = checked_values(values, classes, preparation, regions, str(label))
-    whole = torch.from_numpy(values)
-    return Decoded(image, whole[within], whole, raws[0].spacing, box, shape)
+    whole = torch.from_numpy(legend.read(values, str(label), binarise=preparation.binarise))
+    return Decoded(image, whole[within(box)], whole, raws[0].spacing, box, shape)
+
+
+def _read(decode: Callable[..., Raw], path: Path, preparation: Preparation) -> Raw:
+    raw = decode(path, preparation.axes, preparation.orientation)
+    if not preparation.transposed or suffix_of(path) not in PICTURES:
+        return raw
+    return dataclasses.replace(raw, array=raw.array.swapaxes(-1, -2))
 
 
 def _check_place(one: Raw, other: Raw, where: str) -> None:
@@ -146,8 +148,7 @@ def decode_volume_once(
     images: tuple[Path, ...],
     label: Path | None,
     preparation: Preparation,
-    classes: tuple[str, ...],
-    regions: LabelRegions | None = None,
+    legend: Legend,
 ) -> Decoded:
     """Decode a volume whose slices are read one after the other: the last two volumes are remembered.
 
@@ -156,7 +157,7 @@ def decode_volume_once(
     """
     files = images if label is None else (*images, label)
     changed = tuple(file.stat().st_mtime_ns if file.exists() else 0 for file in files)
-    return _decode_once(images, label, preparation, classes, regions, changed)
+    return _decode_once(images, label, preparation, legend, changed)
 
 
 @functools.lru_cache(maxsize=2)
@@ -164,69 +165,10 @@ def _decode_once(
     images: tuple[Path, ...],
     label: Path | None,
     preparation: Preparation,
-    classes: tuple[str, ...],
-    regions: LabelRegions | None,
+    legend: Legend,
     _changed: tuple[int, ...],
 ) -> Decoded:
-    return decode_case(images, label, preparation, classes, regions)
-
-
-def checked_values(
-    values: NDArray[np.int64],
-    classes: tuple[str, ...],
-    preparation: Preparation,
-    regions: LabelRegions | None,
-    where: str,
-) -> NDArray[np.int64]:
-    """Turn the values of a label into class numbers, or check that each is in a region.
-
-    Raises:
-        DataError: a value is no class and in no region.
-    """
-    if regions is None or preparation.binarise:
-        return to_classes(values, classes, preparation.binarise, where)
-    unknown = sorted({int(value) for value in np.unique(values)} - regions.known)
-    if unknown:
-        raise DataError(
-            f"the label holds values of no region: {_listed(unknown)}",
-            where=where,
-            fix=f"dataset.json names {', '.join(map(str, sorted(regions.known)))}",
-        )
-    return values
-
-
-def to_classes(
-    values: NDArray[Any], classes: tuple[str, ...], binarise: bool, where: str
-) -> NDArray[np.int64]:
-    """Turn the values of a label file into class numbers.
-
-    Args:
-        values: int64 `(*spatial)`.
-        classes: names of the classes, background first.
-        binarise: every value above 0 is class 1.
-        where: named in an error.
-
-    Raises:
-        DataError: a value is no class.
-    """
-    if binarise:
-        return (values > 0).astype(np.int64)
-    # Two classes are often written as black and white.
-    if len(classes) == 2 and not ((values != 0) & (values != 255)).any():
-        return (values > 0).astype(np.int64)
-    if values.size and (values.min() < 0 or values.max() >= len(classes)):
-        unknown = sorted({int(v) for v in np.unique(values)} - set(range(len(classes))))
-        named = ", ".join(f"{index} {name}" for index, name in enumerate(classes))
-        raise DataError(
-            f"the label holds unknown classes: {_listed(unknown)} (known: {named})",
-            where=where,
-            fix="name every class with classes, or make all above 0 foreground with binarise (--binarise)",
-        )
-    return np.ascontiguousarray(values)
-
-
-def _listed(values: list[int]) -> str:
-    return ", ".join(map(str, values[:5])) + (f" and {len(values) - 5} more" if len(values) > 5 else "")
+    return decode_case(images, label, preparation, legend)
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -10,8 +10,9 @@ from pathlib import Path
 from surgeon.errors import DataError
 
 from .case import Case
+from .choices import Scale
 from .found import Found
-from .preparation import Preparation, Scale
+from .preparation import Preparation
 from .reading import VOLUMES, stem_of, suffix_of
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from .case import Case
 from .items import Items
+from .legend import Legend
 from .preparation import Preparation
-from .regions import LabelRegions
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,17 +17,15 @@ class Found:
     Attributes:
         format: for people.
         cases: whole cases, subjects guessed.
-        classes: names where they are declared, else None.
+        legend: what the values of labels mean, where it is declared, else None.
         preparation: the default for this format.
-        regions: the label values of each class, where classes overlap.
         items: what the cases without files are read from.
         splits: for each of train, validation and test the ids of its cases, where they are declared.
     """
 
     format: str
     cases: tuple[Case, ...]
-    classes: tuple[str, ...] | None
+    legend: Legend | None
     preparation: Preparation
-    regions: LabelRegions | None = None
     items: Items | None = None
     splits: dict[str, tuple[str, ...]] | None = None

@@ -11,9 +11,10 @@ from surgeon.errors import DataError
 from surgeon.repository import import_file
 
 from .case import Case
+from .choices import Scale
 from .found import Found
 from .items import Items, read_item
-from .preparation import Preparation, Scale
+from .preparation import Preparation
 from .reading import stem_of
 
 SPLITS = {

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from surgeon.errors import DataError
 
-from .decoding import Decoded, checked_values
+from .decoding import Decoded
+from .intensities import cut_and_scale, within
+from .legend import Legend
 from .preparation import Preparation
-from .preparing import box_of_nonzero, prepare_intensities
 from .reading import check_array, check_finite, whole_numbers
-from .regions import LabelRegions
 
 SUBJECT_KEYS = ("subject", "patient", "group")
 NAME_KEYS = ("id", "name", "case")
@@ -96,21 +96,15 @@ class Items:
         """Return the spatial shape of an item."""
         return tuple(self._arrays(index)[0].shape[1:])
 
-    def decode(
-        self,
-        index: int,
-        preparation: Preparation,
-        classes: tuple[str, ...],
-        regions: LabelRegions | None = None,
-    ) -> Decoded:
+    def decode(self, index: int, preparation: Preparation, legend: Legend) -> Decoded:
         """Read an item as a file would be read; see `decode_case`.
 
         Raises:
             DataError: image and label do not fit each other, or hold what cannot be used.
         """
-        key = (index, preparation, classes, regions)
+        key = (index, preparation, legend)
         if self._last is None or self._last[0] != key:
-            self._last = (key, self._decoded(index, preparation, classes, regions))
+            self._last = (key, self._decoded(index, preparation, legend))
         return self._last[1]
 
     def entry(self, index: int) -> Any:
@@ -127,16 +121,12 @@ class Items:
                 f"the dataset failed: {type(error).__name__}: {first}", where=self.where(index)
             ) from error
 
-    def _decoded(
-        self, index: int, preparation: Preparation, classes: tuple[str, ...], regions: LabelRegions | None
-    ) -> Decoded:
+    def _decoded(self, index: int, preparation: Preparation, legend: Legend) -> Decoded:
         array, values, spacing = self._arrays(index)
-        where, shape = self.where(index), tuple(array.shape[1:])
-        box = box_of_nonzero(array) if preparation.crop_nonzero else tuple((0, side) for side in shape)
-        within = tuple(slice(start, stop) for start, stop in box)
-        image = prepare_intensities(array[(slice(None), *within)], preparation, where)
-        truth = torch.from_numpy(checked_values(values, classes, preparation, regions, where))
-        return Decoded(image, truth[within], truth, spacing, box, shape)
+        where = self.where(index)
+        image, box = cut_and_scale(array, preparation, where)
+        truth = torch.from_numpy(legend.read(values, where, binarise=preparation.binarise))
+        return Decoded(image, truth[within(box)], truth, spacing, box, tuple(array.shape[1:]))
 
     def _arrays(self, index: int) -> tuple[NDArray[Any], NDArray[np.int64], tuple[float, ...]]:
         where = self.where(index)

@@ -12,13 +12,15 @@ from typing import Any
 from surgeon.errors import DataError
 
 from .case import Case
+from .choices import Scale
 from .folders import files_below
 from .found import Found
 from .functions import SPLITS
 from .items import SUBJECT_KEYS
-from .preparation import Preparation, Scale
+from .legend import Legend
+from .preparation import Preparation
 from .reading import VOLUMES, stem_of, suffix_of
-from .regions import LabelRegions, has_regions, read_regions
+from .regions import has_regions, read_regions
 
 # ACDC has two phases of a patient, as patient001_frame01: they belong into one split.
 _PHASE = re.compile(r"(patient\d+)_frame\d+$")
@@ -76,16 +78,32 @@ def class_names(labels: Any, where: str) -> tuple[str, ...]:
     return tuple(pairs[value] for value in range(len(pairs)))
 
 
-def declared_classes(content: dict[str, Any], where: str) -> tuple[tuple[str, ...], LabelRegions | None]:
-    """Return the class names of a `dataset.json`, and the label values of each where classes overlap.
+def declared_legend(content: dict[str, Any], where: str) -> Legend:
+    """Return what the label values of a `dataset.json` mean.
 
     Raises:
         DataError: they cannot be used.
     """
     labels = content.get("labels")
+    ignore = None
+    if isinstance(labels, dict) and isinstance(labels.get("ignore"), int):
+        ignore = labels["ignore"]
+        labels = {name: value for name, value in labels.items() if name != "ignore"}
+        _check_ignored(ignore, labels, where)
     if has_regions(labels):
-        return read_regions(labels or {}, content.get("regions_class_order"), where)
-    return class_names(labels, where), None
+        return Legend(*read_regions(labels or {}, content.get("regions_class_order"), where), ignore)
+    return Legend(class_names(labels, where), None, ignore)
+
+
+def _check_ignored(ignore: int, labels: dict[str, Any], where: str) -> None:
+    """Refuse an ignored value that is a class as well; nnU-Net wants it above all others."""
+    values = [v for value in labels.values() for v in (value if isinstance(value, list) else [value])]
+    if any(isinstance(value, int) and value >= ignore for value in values):
+        raise DataError(
+            f"the ignored value {ignore} is not above those of all classes",
+            where=where,
+            fix='give "ignore" the largest value of labels',
+        )
 
 
 def find_nnunet_raw(root: Path, content: dict[str, Any]) -> Found:
@@ -128,8 +146,7 @@ def find_nnunet_raw(root: Path, content: dict[str, Any]) -> Found:
         _case(name, tuple(files[i] for i in sorted(files)), labels[name])
         for name, files in sorted(channels.items())
     )
-    names, regions = declared_classes(content, where)
-    return Found("nnU-Net raw", cases, names, _default(cases, "zyx"), regions)
+    return Found("nnU-Net raw", cases, declared_legend(content, where), _default(cases, "zyx"))
 
 
 def find_decathlon(root: Path, content: dict[str, Any]) -> Found:
@@ -140,8 +157,7 @@ def find_decathlon(root: Path, content: dict[str, Any]) -> Found:
     """
     where = str(root / "dataset.json")
     ordered = _cases_of(content["training"], root, where)
-    names, regions = declared_classes(content, where)
-    return Found("Decathlon", ordered, names, _default(ordered, "xyz"), regions)
+    return Found("Decathlon", ordered, declared_legend(content, where), _default(ordered, "xyz"))
 
 
 def find_datalist(file: Path) -> Found:
@@ -168,14 +184,14 @@ def find_datalist(file: Path) -> Found:
         for split, entries in known.items()
     }
     ordered = _cases_of([entry for entries in labelled.values() for entry in entries], file.parent, where)
-    names, regions = declared_classes(sections, where) if "labels" in sections else (None, None)
+    legend = declared_legend(sections, where) if "labels" in sections else None
     splits = None
     if all(labelled.values()):
         splits = {
             split: tuple(case.id for case in _cases_of(entries, file.parent, where))
             for split, entries in labelled.items()
         }
-    return Found("MONAI datalist", ordered, names, _default(ordered, "xyz"), regions, splits=splits)
+    return Found("MONAI datalist", ordered, legend, _default(ordered, "xyz"), splits=splits)
 
 
 def _has_label(entry: Any) -> bool:

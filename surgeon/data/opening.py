@@ -13,8 +13,9 @@ from .cohort import Cohort
 from .folders import find_pairs
 from .found import Found
 from .functions import find_items
+from .legend import IGNORED, Legend
 from .listed import (
-    declared_classes,
+    declared_legend,
     find_datalist,
     find_decathlon,
     find_nnunet_raw,
@@ -22,7 +23,6 @@ from .listed import (
 )
 from .preparation import FILE_NAME, Preparation, read_preparation
 from .reading import read_image, shape_of
-from .regions import LabelRegions
 from .samples import SampleMemory
 from .shelf import SampleShelf
 from .subjects import group_cases
@@ -75,28 +75,20 @@ def open_data(
         how = dataclasses.replace(how, binarise=True)
     if subjects is not None:
         found = group_cases(found, subjects)
-    names = classes or (("background", "foreground") if how.binarise else found.classes)
-    names = tuple(names or ("background", "foreground"))
-    _check_classes(names, how, root)
-    regions = None if how.binarise else found.regions
-    if regions is not None and len(names) != len(regions.values) + 1:
-        raise DataError(
-            f"{len(names)} classes are named, the data have {len(regions.values)} regions and a background",
-            where=str(root),
-            fix="leave classes out: dataset.json names them",
-        )
+    legend = _choose_legend(found, how, classes, root)
     cases, dims = _cut_slices(found, how, spatial_dims, slice_axis)
-    kept = SampleMemory(memory) if len(names) <= 256 else None
-    shelf = None if cache is None else _open_shelf(Path(cache), root, how, names, regions)
+    kept = SampleMemory(memory) if len(legend.classes) < IGNORED else None
+    shelf = None if cache is None else _open_shelf(Path(cache), root, how, legend)
     cohort = Cohort(
         root,
         found.format,
         cases,
-        names,
+        legend.classes,
         dims,
         1,
         how,
-        regions=regions,
+        regions=legend.regions,
+        ignore=legend.ignore,
         items=found.items,
         splits=_split_subjects(found),
         memory=kept,
@@ -120,15 +112,28 @@ def _find(root: Path, format: str | None) -> Found:  # noqa: A002
     )
 
 
-def _open_shelf(
-    folder: Path, root: Path, how: Preparation, names: tuple[str, ...], regions: LabelRegions | None
-) -> SampleShelf:
+def _choose_legend(found: Found, how: Preparation, classes: tuple[str, ...] | None, root: Path) -> Legend:
+    """Return what label values mean: as declared, with other names where some are given."""
+    two = ("background", "foreground")
+    declared = Legend(two) if found.legend is None else found.legend
+    names = tuple(classes or (two if how.binarise else declared.classes))
+    _check_classes(names, how, root)
+    regions = None if how.binarise else declared.regions
+    if regions is not None and len(names) != len(regions.values) + 1:
+        raise DataError(
+            f"{len(names)} classes are named, the data have {len(regions.values)} regions and a background",
+            where=str(root),
+            fix="leave classes out: dataset.json names them",
+        )
+    return Legend(names, regions, declared.ignore)
+
+
+def _open_shelf(folder: Path, root: Path, how: Preparation, legend: Legend) -> SampleShelf:
     if root.is_dir() and folder.resolve().is_relative_to(root.resolve()):
         raise DataError(
             "the cache would be written into the data folder", where=str(folder), fix="give another folder"
         )
-    parts = None if regions is None else regions.to_dict()
-    return SampleShelf(folder, {"preparation": how.to_dict(), "classes": list(names), "regions": parts})
+    return SampleShelf(folder, {"preparation": how.to_dict(), "legend": legend.to_dict()})
 
 
 def _split_subjects(found: Found) -> dict[str, tuple[str, ...]] | None:
@@ -161,8 +166,7 @@ def _find_folder(root: Path, format: str | None) -> Found:  # noqa: A002
             fix="give an nnU-Net raw folder, a Decathlon folder, or a folder with images/ and masks/",
         )
     if content is not None and "labels" in content:
-        names, regions = declared_classes(content, str(root / "dataset.json"))
-        return dataclasses.replace(found, classes=names, regions=regions)
+        return dataclasses.replace(found, legend=declared_legend(content, str(root / "dataset.json")))
     return found
 
 

@@ -13,29 +13,28 @@ from typing import Any
 
 from surgeon.errors import DataError
 
+from .choices import Back, Foreground, Resampling, Scale
 from .window import Window
 
 FILE_NAME = "preparation.toml"
 _ALWAYS = ("scale", "multiple", "axes", "binarise")
-
-
-class Resampling(StrEnum):
-    """How voxels are brought to another spacing."""
-
-    LINEAR = "linear"
-    # Linear, the centres of the first voxels on each other, as MONAI's Spacing: the border moves a little.
-    ORIGIN = "origin"
-    # Order 3, as nnU-Net: slice by slice where voxels are three times longer along one axis than another.
-    CUBIC = "cubic"
-
-
-class Scale(StrEnum):
-    """How intensities are brought to the network's range, per image and channel."""
-
-    UNIT = "unit"  # integers over the largest value of their type; floats as they are
-    MINMAX = "minmax"  # the image's own smallest value becomes 0, its largest 1
-    ZSCORE = "zscore"  # zero mean, unit deviation
-    NONE = "none"
+_CHOICES: tuple[tuple[str, type[StrEnum]], ...] = (
+    ("scale", Scale),
+    ("then", Scale),
+    ("resampling", Resampling),
+    ("crop_foreground", Foreground),
+    ("back", Back),
+)
+_SIDES = ("resize_fit", "resize", "pad_to")
+_SWITCHES = (
+    "binarise",
+    "crop_nonzero",
+    "mask_nonzero",
+    "together",
+    "scale_first",
+    "pad_both",
+    "transposed",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,8 @@ class Preparation:
     """How a raw image becomes a network input; the same for training, scoring and serving.
 
     The steps run in this order: channels, crop, clip, scale, mean and deviation, resize, pad. With resampling
-    from the origin, resizing comes right after cropping, unless the scale is `unit`.
+    as MONAI does it (`origin`, `area`), resizing comes right after cropping, unless the scale is `unit` or
+    `scale_first` is set.
 
     Attributes:
         scale: how intensities are scaled.
@@ -62,6 +62,16 @@ class Preparation:
         crop_nonzero: cut volumes to the box around what is not zero in some channel.
         mask_nonzero: `zscore` is of what is not zero alone (holes filled), and the rest stays at zero.
         window: the window that a network sees images through; None shows them whole.
+        then: how intensities are scaled once more, after `scale`; None leaves them.
+        together: statistics of the scaling are of all channels at once.
+        scale_first: intensities are scaled before MONAI's resampling.
+        crop_foreground: cut to the box around what is above zero in some channel: of the `raw` values, or
+            once they are `scaled` (and resampled, unless `scale_first`).
+        resize: the spatial size that images are brought to, whatever their aspect.
+        pad_to: sides are padded with zeros to at least this.
+        pad_both: padding goes to both ends of a side alike.
+        transposed: pictures are read with their columns first, as MONAI does.
+        back: what of a prediction is brought back to the file's grid by MONAI's resampling.
 
     Raises:
         DataError: a value is out of its range.
@@ -82,35 +92,56 @@ class Preparation:
     crop_nonzero: bool = False
     mask_nonzero: bool = False
     window: Window | None = None
+    then: Scale | None = None
+    together: bool = False
+    scale_first: bool = False
+    crop_foreground: Foreground | None = None
+    resize: tuple[int, ...] | None = None
+    pad_to: tuple[int, ...] | None = None
+    pad_both: bool = False
+    transposed: bool = False
+    back: Back = Back.PROBABILITIES
 
     def __post_init__(self) -> None:
-        for name in ("clip", "mean", "std", "resize_fit", "spacing"):
+        for name in ("clip", "mean", "std", "resize_fit", "spacing", "resize", "pad_to"):
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, tuple(value))
         if self.scale not in tuple(Scale):
             raise DataError(
-                f"unknown scale {str(self.scale)!r}",
-                where="preparation: scale",
-                fix=f"one of {', '.join(Scale)}",
+                f"unknown scale {str(self.scale)!r}", where="preparation: scale", fix=_words(Scale)
             )
         _check_range(self)
-        if self.resampling == Resampling.ORIGIN and self.resize_fit is not None:
+        if sum(value is not None for value in (self.resize_fit, self.resize, self.spacing)) > 1 and (
+            self.resize is not None or self.resampling == Resampling.ORIGIN
+        ):
             raise DataError(
-                "resampling from the origin and resize_fit exclude each other", where="preparation"
+                "spacing, resize and resize_fit exclude each other in MONAI's resampling", where="preparation"
             )
-        object.__setattr__(self, "scale", Scale(self.scale))
-        object.__setattr__(self, "resampling", Resampling(self.resampling))
+        for name, kind in _CHOICES:
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else kind(value))
 
     @property
     def moves_voxels(self) -> bool:
         """Whether voxels are not those of the file, so that predictions must be brought back."""
-        return self.spacing is not None or self.crop_nonzero
+        return (
+            self.spacing is not None
+            or self.crop_nonzero
+            or self.crop_foreground is not None
+            or self.resize is not None
+        )
 
     @property
     def scales_last(self) -> bool:
         """Whether intensities are scaled after resampling, as MONAI's bundles do; nnU-Net does it before."""
-        return self.resampling is Resampling.ORIGIN and self.scale is not Scale.UNIT
+        as_monai = self.resampling in (Resampling.ORIGIN, Resampling.AREA)
+        return as_monai and self.scale is not Scale.UNIT and not self.scale_first
+
+    @property
+    def scales_plainly(self) -> bool:
+        """Whether clip, scale, mean and deviation are all that happens to intensities, in each channel."""
+        return not (self.mask_nonzero or self.together or self.then or self.scale is Scale.NONZERO)
 
     def across(self, axis: int) -> Preparation:
         """Return the preparation of slices across an axis: the spacing along it is left out."""
@@ -199,11 +230,9 @@ def _check_range(preparation: Preparation) -> None:
         ("multiple", _is_count(preparation.multiple), "a whole number of at least 1"),
         ("channels", preparation.channels is None or _is_count(preparation.channels), "at least 1"),
         ("axes", _is_order(preparation.axes), "xyz, zyx or another order of these"),
-        ("resampling", preparation.resampling in tuple(Resampling), f"one of {', '.join(Resampling)}"),
-        ("binarise", isinstance(preparation.binarise, bool), "true or false"),
-        ("crop_nonzero", isinstance(preparation.crop_nonzero, bool), "true or false"),
-        ("mask_nonzero", isinstance(preparation.mask_nonzero, bool), "true or false"),
-        ("resize_fit", all(_is_count(side) for side in preparation.resize_fit or ()), "sides of at least 1"),
+        *((name, _is_choice(getattr(preparation, name), kind), _words(kind)) for name, kind in _CHOICES[1:]),
+        *((name, isinstance(getattr(preparation, name), bool), "true or false") for name in _SWITCHES),
+        *((name, _are_sides(getattr(preparation, name)), "sides of at least 1") for name in _SIDES),
         ("mean", _are_numbers(preparation.mean), "a list of numbers"),
         ("std", _are_numbers(preparation.std, above=0), "a list of numbers above 0"),
         ("spacing", _are_numbers(preparation.spacing, above=0), "a list of numbers above 0"),
@@ -217,6 +246,18 @@ def _check_range(preparation: Preparation) -> None:
                 where=f"preparation: {name}",
                 fix=fix,
             )
+
+
+def _is_choice(value: Any, kind: type[StrEnum]) -> bool:
+    return value in tuple(kind) or (value is None and kind in (Scale, Foreground))
+
+
+def _words(kind: type[StrEnum]) -> str:
+    return f"one of {', '.join(kind)}"
+
+
+def _are_sides(sides: tuple[Any, ...] | None) -> bool:
+    return all(_is_count(side) for side in sides or ())
 
 
 def _is_count(value: Any) -> bool:

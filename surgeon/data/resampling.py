@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from .choices import Resampling
+
 _ANISOTROPY = 3.0
 Limits = tuple[tuple[float, float], ...]
 
@@ -93,6 +95,23 @@ def resample_from_origin(
         above = image.index_select(axis, (low + 1).clamp(max=last))
         image = image.index_select(axis, low) * (1 - share) + above * share
     return image
+
+
+def resize_plainly(image: Tensor, size: tuple[int, ...], how: Resampling, *, nearest: bool = False) -> Tensor:
+    """Bring an image `(C, *spatial)` to a size as MONAI's Resize does: no smoothing before it shrinks.
+
+    Args:
+        image: to resize.
+        size: the spatial size wanted.
+        how: by areas, else linearly.
+        nearest: take the nearest pixel instead of a mixture: for labels.
+    """
+    if nearest:
+        return F.interpolate(image[None], size=size, mode="nearest")[0]
+    if how is Resampling.AREA:
+        return F.interpolate(image[None], size=size, mode="area")[0]
+    mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(size)]
+    return F.interpolate(image[None], size=size, mode=mode, align_corners=False)[0]
 
 
 def coarse_axis(before: Sequence[float], after: Sequence[float]) -> int | None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .preparing import Region
+from .intensities import Region
+from .preparing import Frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class Sample:
         region: `((start, stop), ...)` for each spatial axis: what is image and not padding.
         between: distance between the slices in mm, for a slice.
         source: the grid of the files, where voxels were resampled or cut away; None where they were not.
+        frame: what the image was cut out of once it was resampled; None where it was not cut then.
     """
 
     image: Tensor
@@ -34,6 +36,7 @@ class Sample:
     region: Region
     between: float | None = None
     source: Source | None = None
+    frame: Frame | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -12,16 +13,18 @@ import torch
 from surgeon.files import whole_file
 
 from .case import Case
+from .preparing import Frame
 from .samples import Sample, Source
 
-_VERSION = 1
+_VERSION = 2
+_PARTS: tuple[tuple[str, type[Any]], ...] = (("source", Source), ("frame", Frame))
 
 
 class SampleShelf:
     """A folder of prepared samples, one file for each case.
 
-    A sample is found again as long as its files, the preparation and the classes are the same; a file that
-    cannot be read is as good as none.
+    A sample is found again as long as the content of its files, the preparation and the classes are the same,
+    wherever the files lie; a kept file that cannot be read is as good as none.
 
     Args:
         folder: made when missing; not in the data folder.
@@ -31,6 +34,7 @@ class SampleShelf:
     def __init__(self, folder: Path, terms: dict[str, Any]) -> None:
         self.folder = folder
         self.terms = terms
+        self._digests: dict[tuple[str, int, int], str] = {}
         folder.mkdir(parents=True, exist_ok=True)
 
     def get(self, case: Case) -> Sample | None:
@@ -40,26 +44,32 @@ class SampleShelf:
             return None
         try:
             held = torch.load(file, map_location="cpu", weights_only=True)
-            source = None if held["source"] is None else Source(**held["source"])
-            return Sample(case_id=case.id, subject=case.subject, source=source, **held["sample"])
+            parts = {name: None if held[name] is None else kind(**held[name]) for name, kind in _PARTS}
+            return Sample(case_id=case.id, subject=case.subject, **held["sample"], **parts)
         except Exception:  # noqa: BLE001 - half a file, or one of another version
             return None
 
     def keep(self, case: Case, sample: Sample) -> None:
         """Write a sample, whole or not at all."""
         names = ("image", "label", "spacing", "region", "between")
-        source = sample.source
-        held = {
-            "sample": {name: getattr(sample, name) for name in names},
-            "source": None
-            if source is None
-            else {name: getattr(source, name) for name in ("label", "size", "box", "spacing")},
-        }
-        with whole_file(self._file(case)) as part:
-            torch.save(held, part)
+        held: dict[str, Any] = {"sample": {name: getattr(sample, name) for name in names}}
+        for name, kind in _PARTS:
+            part = getattr(sample, name)
+            fields = [field.name for field in dataclasses.fields(kind)]
+            held[name] = None if part is None else {field: getattr(part, field) for field in fields}
+        with whole_file(self._file(case)) as path:
+            torch.save(held, path)
 
     def _file(self, case: Case) -> Path:
         files = (*case.images, *((case.label,) if case.label else ()))
-        stats = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-        key = json.dumps([_VERSION, case.id, case.slice, stats, self.terms], sort_keys=True)
+        key = json.dumps([_VERSION, case.slice, [self._digest(file) for file in files], self.terms])
         return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.pt"
+
+    def _digest(self, file: Path) -> str:
+        """Digest the content of a file, once as long as it does not change under our hands."""
+        stat = file.stat()
+        key = (str(file), stat.st_size, stat.st_mtime_ns)
+        if key not in self._digests:
+            with file.open("rb") as content:
+                self._digests[key] = hashlib.file_digest(content, "sha256").hexdigest()
+        return self._digests[key]

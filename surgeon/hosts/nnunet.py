@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from surgeon.checkpoints import find_weights, load_weights, read_content
-from surgeon.data import Preparation, Resampling, Scale, Window, declared_classes
+from surgeon.data import Preparation, Resampling, Scale, Window, declared_legend
 from surgeon.errors import HostError
 
 from .host import Host
@@ -52,9 +52,16 @@ def open_nnunet(folder: Path, arguments: Mapping[str, Any] | None = None, *, tru
     preparation, remarks = _preparation(plans, settings, dataset, _mirror_axes(content))
     report = (f"nnU-Net configuration {name}, {file.parent.name}/{file.name}", *notes, *remarks)
     example = (_example(settings, _channels(dataset)),)
-    names, regions = declared_classes(dataset, str(folder / "dataset.json"))
+    legend = declared_legend(dataset, str(folder / "dataset.json"))
     return Host(
-        network.eval(), str(folder), type(network).__name__, example, preparation, report, names, regions
+        network.eval(),
+        str(folder),
+        type(network).__name__,
+        example,
+        preparation,
+        report,
+        legend.classes,
+        legend.regions,
     )
 
 

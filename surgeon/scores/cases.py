@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from surgeon.data import Cohort
+from surgeon.data import IGNORED, Cohort
 from surgeon.errors import DataError
 from surgeon.files import whole_file
 
@@ -27,7 +27,7 @@ class Look:
     Attributes:
         case_id: of the image or volume.
         image: float32 `(C, *spatial)`, intensities prepared.
-        label: int64 `(*spatial)`.
+        label: int64 `(*spatial)`; background where nobody has labelled.
         prediction: int64 `(*spatial)`.
     """
 
@@ -89,7 +89,7 @@ def look_at(
     images = [cohort.image_as_scored(case) for case in cases]
     cut = cases[0].slice
     image = images[0] if cut is None else torch.stack(images, cut[0] + 1)
-    return Look(volume, image, whole.label, whole.prediction)
+    return Look(volume, image, whole.label.masked_fill(whole.label == IGNORED, 0), whole.prediction)
 
 
 def worst_cases(scores: Scores, count: int) -> tuple[tuple[str, float], ...]:

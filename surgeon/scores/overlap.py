@@ -9,7 +9,7 @@ from enum import StrEnum
 import torch
 from torch import Tensor
 
-from surgeon.data import LabelRegions
+from surgeon.data import IGNORED, LabelRegions
 from surgeon.errors import InputError
 
 METRICS = ("iou", "hd95", "assd", "surface_dice")
@@ -34,7 +34,7 @@ def score_case(
     tolerance: float = 1.0,
     empty: Empty = Empty.PERFECT,
 ) -> Values:
-    """Score one case on each foreground class.
+    """Score one case on each foreground class; what nobody has labelled (`IGNORED`) is left out.
 
     A class that is in prediction or label only scores 0 in the overlaps, and has no distance (None).
 
@@ -56,6 +56,9 @@ def score_case(
     """
     check_metrics(metrics)
     names = tuple(classes)[1:]
+    unknown = label == IGNORED
+    if unknown.any():
+        prediction, label = prediction.masked_fill(unknown, 0), label.masked_fill(unknown, 0)
     counts = _counts(prediction, label, len(classes)) if regions is None else None
     if counts is None:
         assert regions is not None

@@ -9,7 +9,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from surgeon.data import Cohort, Preparation, Resampling, Sample, Window, resample, resample_from_origin
+from surgeon.data import (
+    Back,
+    Cohort,
+    Preparation,
+    Resampling,
+    Sample,
+    Window,
+    resample,
+    resample_from_origin,
+    resize_plainly,
+)
 
 from .tasks import Task
 from .windows import slide
@@ -69,33 +79,68 @@ def place_in_file(logits: Tensor, sample: Sample, task: Task, preparation: Prepa
         task: how to read the logits.
         preparation: how the image was prepared.
     """
-    inside = logits[(slice(None), *(slice(start, stop) for start, stop in sample.region))]
+    inside = logits[(slice(None), *(slice(start, stop) for start, stop in sample.region))].cpu()
     source = sample.source
     if source is None:
-        return task.classes_of(inside[None])[0].cpu()
+        return task.classes_of(inside[None])[0]
     whole = torch.zeros(source.size, dtype=torch.int64)
     size = tuple(stop - start for start, stop in source.box)
     if all(size):
-        back = _resampled(inside.cpu(), size, sample, task, preparation)
-        whole[tuple(slice(start, stop) for start, stop in source.box)] = task.classes_of(back[None])[0]
+        back = _labels_as_monai if preparation.resampling in _OF_MONAI else _labels_resampled
+        place = tuple(slice(start, stop) for start, stop in source.box)
+        whole[place] = back(inside, size, sample, task, preparation)
     return whole
 
 
-def _resampled(
+_OF_MONAI = (Resampling.ORIGIN, Resampling.AREA)
+
+
+def _labels_resampled(
     logits: Tensor, size: tuple[int, ...], sample: Sample, task: Task, preparation: Preparation
 ) -> Tensor:
-    """Bring logits `(K, *spatial)` back to the spacing of the file, as the host's own library does."""
+    """Bring logits `(K, *spatial)` back to the spacing of the file, as nnU-Net does, and return labels."""
     assert sample.source is not None
     after = sample.source.spacing
-    before = preparation.spacing if preparation.spacing and len(preparation.spacing) == len(after) else None
     if preparation.resampling is Resampling.CUBIC:
-        return resample(logits, size, before or after, after, order=1)
-    if preparation.resampling is Resampling.ORIGIN:
-        # MONAI inverts its transforms on probabilities. Half of one is where a class begins.
-        shares = task.probabilities(logits[None])[0] - 0.5
-        return resample_from_origin(shares, size, before or sample.spacing, after)
-    mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(size)]
-    return F.interpolate(logits[None], size=size, mode=mode, align_corners=False)[0]
+        back = resample(logits, size, _spacing(sample, preparation) or after, after, order=1)
+    elif tuple(logits.shape[1:]) == size:
+        back = logits
+    else:
+        mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(size)]
+        back = F.interpolate(logits[None], size=size, mode=mode, align_corners=False)[0]
+    return task.classes_of(back[None])[0]
+
+
+def _labels_as_monai(
+    logits: Tensor, size: tuple[int, ...], sample: Sample, task: Task, preparation: Preparation
+) -> Tensor:
+    """Bring a prediction `(K, *spatial)` back as MONAI inverts its transforms, and return labels."""
+    assert sample.source is not None
+    is_label = preparation.back is Back.LABELS
+    if is_label:
+        seen = task.classes_of(logits[None]).float()  # (1, *spatial)
+    else:
+        seen = logits if preparation.back is Back.LOGITS else task.probabilities(logits[None])[0]
+    if sample.frame is not None:
+        whole = seen.new_zeros((seen.shape[0], *sample.frame.size))
+        whole[(slice(None), *(slice(start, stop) for start, stop in sample.frame.box))] = seen
+        seen = whole
+    before = _spacing(sample, preparation) or sample.spacing
+    if preparation.resize is not None:
+        seen = resize_plainly(seen, size, preparation.resampling, nearest=is_label)
+    else:
+        seen = resample_from_origin(seen, size, before, sample.source.spacing, nearest=is_label)
+    if is_label:
+        return seen[0].round().long()
+    # A class begins at a probability of one half, where its logit is zero.
+    half = 0.5 if preparation.back is Back.PROBABILITIES else 0.0
+    return task.classes_of(seen[None] - half)[0]
+
+
+def _spacing(sample: Sample, preparation: Preparation) -> tuple[float, ...] | None:
+    """Return the spacing that the preparation asks for, where it has one for each axis of the sample."""
+    spacing = preparation.spacing
+    return spacing if spacing and len(spacing) == len(sample.spacing) else None
 
 
 def first_patch(cohort: Cohort) -> Tensor:

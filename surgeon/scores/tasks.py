@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import functools
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -17,8 +17,8 @@ from surgeon.data import Cohort, LabelRegions
 from surgeon.errors import DataError
 from surgeon.parity import tensors_in
 
-# Far below what a float32 sum over an image can tell, far above the smallest normal float32 (1e-38).
-_SPECK = 1e-20
+from .losses import overlap_and_entropy, without_specks
+
 _CLOSEST_TO_0 = 1e-6
 
 
@@ -55,6 +55,7 @@ class Task:
         spatial_dims: number of spatial axes.
         outputs: number of outputs that count in the loss.
         regions: the label values of each channel, where classes overlap; None where a class is a value.
+        ignores: whether labels hold voxels that nobody has labelled (`IGNORED`), which count in no loss.
     """
 
     activation: Activation
@@ -63,6 +64,7 @@ class Task:
     spatial_dims: int
     outputs: int = 1
     regions: LabelRegions | None = None
+    ignores: bool = False
 
     def logits(self, output: Any) -> Tensor:
         """Return the logits `(N, C, *spatial)` of the largest output."""
@@ -102,13 +104,15 @@ class Task:
         """
         total, weights = label.new_zeros((), dtype=torch.float32), 0.0
         for rank, tensor in enumerate(_heads(output, self.spatial_dims)):
-            logits, weight = _without_specks(self._to_logits(tensor)), 0.5**rank
+            logits, weight = without_specks(self._to_logits(tensor)), 0.5**rank
             at = label[:, None]  # (N, 1, *spatial)
             if rank == 0:
                 logits = _resized(logits, tuple(label.shape[1:]))
             elif logits.shape[2:] != label.shape[1:]:
                 at = F.interpolate(at.float(), size=logits.shape[2:], mode="nearest-exact").long()
-            total = total + weight * self._loss_of(logits, at)
+            total = total + weight * overlap_and_entropy(
+                logits, at, sigmoid=self.activation.is_sigmoid, regions=self.regions, ignores=self.ignores
+            )
             weights += weight
         return total / weights
 
@@ -133,13 +137,8 @@ class Task:
             "spatial_dims": self.spatial_dims,
             "outputs": self.outputs,
             **({} if self.regions is None else {"regions": self.regions.to_dict()}),
+            **({"ignores": True} if self.ignores else {}),
         }
-
-    def _loss_of(self, logits: Tensor, label: Tensor) -> Tensor:
-        """Return the loss of one output, with labels `(N, 1, *spatial)`."""
-        if self.regions is None:
-            return _loss_function(self.activation.is_sigmoid, self.channels)(logits, label)
-        return _region_loss(logits, self.regions.masks(label[:, 0]).to(logits.dtype))
 
     def _to_logits(self, tensor: Tensor) -> Tensor:
         if not self.activation.is_inside:
@@ -156,20 +155,6 @@ def _argmax(logits: Tensor) -> Tensor:
         found = torch.where(logits[:, channel] > best, channel, found)
         best = torch.maximum(best, logits[:, channel])
     return found
-
-
-def _without_specks(logits: Tensor) -> Tensor:
-    """Return the logits with gradients too small to matter cut to zero.
-
-    A trained network is sure of most positions: the loss's gradient there is about exp(-|logit|), soon below
-    the smallest normal float32, and processors compute with such numbers a hundred times slower.
-    """
-    if logits.requires_grad:
-        logits = logits.view_as(logits)
-        logits.register_hook(  # type: ignore[no-untyped-call]
-            lambda gradient: gradient.where(gradient.abs() > _SPECK, 0.0)
-        )
-    return logits
 
 
 BEYOND = (30.0, -30.0)  # factors on a real image
@@ -218,9 +203,10 @@ def find_task(
         )
     channels, classes = maps[0].shape[1], len(cohort.classes)
     bounded = are_bounded([maps[0], *(_maps(one, cohort.spatial_dims)[0] for one in further)])
+    heads, ignores = len(_heads(output, cohort.spatial_dims)), cohort.ignore is not None
     if cohort.regions is not None:
-        heads = len(_heads(output, cohort.spatial_dims))
-        return _region_task(maps[0], cohort, activation, heads, bounded)
+        task = _region_task(maps[0], cohort, activation, heads, bounded)
+        return dataclasses.replace(task, ignores=ignores)
     if channels != classes and (channels, classes) != (1, 2):
         raise DataError(
             f"the network has {channels} output channels, the data {classes} classes"
@@ -229,9 +215,7 @@ def find_task(
             fix="use labels with the classes the network was trained for, or name them with classes",
         )
     found = activation or _tell(maps[0], bounded)
-    return Task(
-        found, cohort.classes, channels, cohort.spatial_dims, len(_heads(output, cohort.spatial_dims))
-    )
+    return Task(found, cohort.classes, channels, cohort.spatial_dims, heads, ignores=ignores)
 
 
 def _region_task(
@@ -283,30 +267,3 @@ def _resized(logits: Tensor, size: tuple[int, ...] | None) -> Tensor:
         return logits
     mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(size)]
     return F.interpolate(logits, size=tuple(size), mode=mode, align_corners=False)
-
-
-def _region_loss(logits: Tensor, target: Tensor) -> Tensor:
-    from monai.losses import DiceLoss
-
-    total: Tensor = DiceLoss(sigmoid=True, batch=True)(logits, target)
-    return total + F.binary_cross_entropy_with_logits(logits, target)
-
-
-@functools.cache
-def _loss_function(sigmoid: bool, channels: int) -> Callable[[Tensor, Tensor], Tensor]:
-    from monai.losses import DiceCELoss, DiceLoss
-
-    # Dice over the whole batch: a patch without foreground alone would make it jump.
-    common = {"batch": True, "to_onehot_y": channels > 1}
-    if not sigmoid:
-        combined: Callable[[Tensor, Tensor], Tensor] = DiceCELoss(softmax=True, **common)
-        return combined
-    dice = DiceLoss(sigmoid=True, **common)
-
-    def dice_and_binary(logits: Tensor, label: Tensor) -> Tensor:
-        target = label if channels == 1 else F.one_hot(label[:, 0], channels).movedim(-1, 1)
-        binary = F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype))
-        total: Tensor = dice(logits, label) + binary
-        return total
-
-    return dice_and_binary

@@ -6,7 +6,7 @@ from surgeon.export import open_session, run_session, to_onnx
 from torch import nn
 
 from surgeon.data import Preparation
-from surgeon.data.preparing import prepare_intensities
+from surgeon.data.intensities import prepare_intensities
 from surgeon.data.window import Window
 from surgeon.errors import InputError
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from surgeon.data import Preparation, open_data
 from surgeon.errors import DataError
@@ -443,7 +445,9 @@ def test_prepared_samples_are_found_again_until_something_changes(
     root = decathlon_folder(tmp_path / "data")
     fresh = open_data(root, preparation=how, memory=0, cache=tmp_path / "cache")
     expected = [fresh.read(case) for case in fresh.cases]
-    assert len(list((tmp_path / "cache").iterdir())) == 3
+    # The three cases are equal to the byte: what is kept goes by content, and is found wherever it lies.
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    root = shutil.move(root, tmp_path / "moved")
 
     from surgeon.data import cohort
 
@@ -463,7 +467,20 @@ def test_prepared_samples_are_found_again_until_something_changes(
             open_data(root, preparation=Preparation(scale="none"), cache=tmp_path / "cache")
     for file in (tmp_path / "cache").iterdir():
         file.write_bytes(file.read_bytes()[:100])
-    assert torch.equal(fresh.read(fresh.cases[0]).image, expected[0].image)
+    assert torch.equal(again.read(again.cases[0]).image, expected[0].image)
+
+
+def test_a_kept_sample_is_not_taken_for_a_file_of_the_same_size_and_time(tmp_path: Path) -> None:
+    root, how = picture_folder(tmp_path / "data"), Preparation(scale="none")
+    first = open_data(root, preparation=how, memory=0, cache=tmp_path / "cache")
+    file = first.cases[0].images[0]
+    before, stat = first.read(first.cases[0]).image, file.stat()
+    array = np.asarray(Image.open(file))
+    picture(file, array[::-1].copy())
+    file.write_bytes(file.read_bytes().ljust(stat.st_size, b"\0"))
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    second = open_data(root, preparation=how, memory=0, cache=tmp_path / "cache")
+    assert torch.equal(second.read(second.cases[0]).image, before.flip(1))
 
 
 def test_a_cache_in_the_data_folder_is_refused(tmp_path: Path) -> None:

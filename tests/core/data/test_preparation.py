@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from surgeon.data import Preparation, Scale, read_preparation
-from surgeon.data.preparing import prepare_geometry, prepare_intensities
+from surgeon.data.intensities import prepare_intensities
+from surgeon.data.preparing import prepare_geometry
 from surgeon.errors import DataError
 
 
@@ -97,7 +98,8 @@ def test_grey_floats_keep_white_white_and_grey_is_repeated_for_three_channels() 
 def test_fitting_keeps_the_aspect_and_centres_the_image() -> None:
     image, label = torch.ones(1, 10, 20), torch.ones(10, 20, dtype=torch.int64)
     how = Preparation(resize_fit=(16, 16))
-    image, out, spacing, region = prepare_geometry(image, label, how, (1.0, 1.0))
+    seen = prepare_geometry(image, label, how, (1.0, 1.0))
+    image, out, spacing, region = seen.image, seen.label, seen.spacing, seen.region
     assert out is not None
     assert image.shape == (1, 16, 16)
     assert region == ((4, 12), (0, 16))
@@ -111,7 +113,8 @@ def test_fitting_keeps_the_aspect_and_centres_the_image() -> None:
 def test_sides_are_padded_at_their_end_to_a_multiple(size: tuple[int, ...]) -> None:
     how = Preparation(multiple=16)
     label = torch.ones(size, dtype=torch.int64)
-    image, out, _, region = prepare_geometry(torch.ones(1, *size), label, how, (1.0,) * len(size))
+    seen = prepare_geometry(torch.ones(1, *size), label, how, (1.0,) * len(size))
+    image, out, region = seen.image, seen.label, seen.region
     assert out is not None
     assert tuple(image.shape[1:]) == tuple(-(-side // 16) * 16 for side in size)
     assert region == tuple((0, side) for side in size)
@@ -122,7 +125,8 @@ def test_volumes_are_resampled_to_a_spacing_without_new_classes() -> None:
     label = torch.zeros(8, 8, 8, dtype=torch.int64)
     label[2:6] = 5
     how = Preparation(spacing=(1.0, 2.0, 1.0))
-    image, out, spacing, _ = prepare_geometry(torch.rand(1, 8, 8, 8), label, how, (2.0, 2.0, 1.0))
+    seen = prepare_geometry(torch.rand(1, 8, 8, 8), label, how, (2.0, 2.0, 1.0))
+    image, out, spacing = seen.image, seen.label, seen.spacing
     assert out is not None
     assert image.shape == (1, 16, 8, 8)
     assert spacing == (1.0, 2.0, 1.0)
