@@ -37,6 +37,7 @@ class Supply:
         device: where the network is.
         norm_batches: training batches from which BatchNorm statistics are estimated before measuring.
         cache: keeps what the host computes before its implants.
+        choosing: whether the validation cases are enough to choose a state of the training by them.
     """
 
     training: Batches
@@ -46,6 +47,7 @@ class Supply:
     device: torch.device
     norm_batches: int = 0
     cache: FeatureCache = field(default_factory=FeatureCache)
+    choosing: bool = True
 
     def forward(self, network: SplicedNetwork) -> Forward:
         """Return the forward pass of training for a network."""

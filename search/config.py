@@ -60,6 +60,8 @@ class Config(BaseModel):
         finalists: train a short list (plain adapters, a fixed cell, random cells, the searched ones) briefly,
             and go on with the cheapest that validation cannot tell from the best; nothing at all is on it.
         finalist_epochs: epochs of the first round; None takes a twelfth of `retrain_epochs`.
+        crosswise_below: with fewer validation subjects, entrants are trained and judged crosswise on training
+            and validation subjects together, and what is trained in full is taken as its last step leaves it.
         random_cells: random cells on the short list.
         margin: largest difference in mean validation Dice that counts as a tie.
         least_gain: smallest gain in mean validation Dice that is worth a search, or an implant.
@@ -131,6 +133,7 @@ class Config(BaseModel):
     host_factor: float = Field(0.1, gt=0)
     finalists: bool = True
     finalist_epochs: int | None = Field(None, ge=1)
+    crosswise_below: int = Field(30, ge=0)
     random_cells: int = Field(2, ge=0)
     margin: float = Field(0.003, ge=0)
     least_gain: float = Field(0.002, ge=0)

@@ -110,11 +110,11 @@ def choose(standings: Sequence[Standing], host: Scores, nothing: Entrant, config
     best = max(final, key=lambda one: one.dice, default=None)
     if best is None:
         return Choice(nothing.name, nothing.genotype, "no finalist fits the budget")
-    gain = best.dice - host.dice_mean
-    if gain < config.least_gain:
+    if is_futile(final, host, config):
+        gain = best.dice - host.dice_mean
         reason = (
-            f"the best finalist, {best.entrant.name}, changes validation Dice by {gain:+.4f}, less than"
-            f" {config.least_gain:g} is worth"
+            f"the best finalist, {best.entrant.name}, changes validation Dice by {gain:+.4f}, and none"
+            f" can gain {config.margin:g}"
         )
         return Choice(nothing.name, nothing.genotype, reason)
     chosen = min(_tied(final, config), key=lambda one: one.price)
@@ -144,6 +144,26 @@ def is_tied(best: Scores, other: Scores, config: Config) -> bool:
     """
     gain = bootstrap_gain(other, best, config.seed)
     return gain["dice_mean"] <= config.margin and gain["low"] <= 0
+
+
+def is_promising(standings: Sequence[Standing], host: Scores, config: Config) -> bool:
+    """Tell whether some entrant gains enough on average to be worth a search."""
+    return any(one.dice >= host.dice_mean + config.least_gain for one in standings)
+
+
+def is_futile(standings: Sequence[Standing], host: Scores, config: Config) -> bool:
+    """Tell whether every entrant is equivalent to the host, or worse.
+
+    That takes evidence: the upper end of the 95 % interval of each one's gain lies below `margin`. With few
+    subjects the intervals are wide, and giving up has to wait.
+
+    Args:
+        standings: those that were tried have scores.
+        host: scores of the host on the same cases.
+        config: margin and seed.
+    """
+    tried = [one.scores for one in standings if one.scores is not None and not one.refusal]
+    return all(bootstrap_gain(host, one, config.seed)["high"] < config.margin for one in tried)
 
 
 def pareto(standings: Sequence[Standing]) -> frozenset[str]:

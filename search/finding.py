@@ -7,19 +7,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import nn
-
 from surgeon.errors import Stopped
-from surgeon.scores import Scores, bootstrap_gain, evaluate
 
 from .bilevel import Supply
+from .config import Config
 from .contest import (
-    Choice,
     Standing,
     after_round,
     choose,
     describe_contest,
     first_epochs,
+    is_futile,
+    is_promising,
     last_epochs,
     survivors,
 )
@@ -27,17 +26,17 @@ from .entrants import Entrant, nothing, plain_entrants, random_entrants
 from .fitting import fit_genotype
 from .genotype import Genotype
 from .loop import Loop, Position
+from .panel import seat_panel
 from .perturbation import select_by_perturbation
 from .planning import Plan
 from .prices import Budget, Price, Prices
 from .randomness import seeded
+from .settling import Settling
 from .stages import Searched, Trained, search_cells, train_genotype, train_rates
 from .timings import Timings, added_time, known_prices
 
 _DRAWS = 200
 """Random cells that are drawn at most to find some that fit the budget."""
-_LESS = 5e-4
-"""Validation Dice that the cell on a skip must be worth, or it goes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,18 +102,16 @@ class ShortList:
         self._prices = known_prices(plan, self._timings)
         self._standings: dict[str, Standing] = {}
         self._through: set[str] = set()  # the last round
-        self.host = self._scores(plan.host)
+        self._panel = seat_panel(plan, supply)
+        self.host = self._panel.judge_one(plan.host)
 
     def find(self) -> Found:
         """Try what needs no search; search if any of it gains; train and doubt what is recommended."""
         self._enter(self._plain())
         self._round(list(self._standings.values()), 1)
         searched: Searched | None = None
-        ended = "nothing that was tried without a search gained anything"
-        if not self._any_gains():
-            # Slow starters: giving up is final, so they get as long as finalists do.
-            self._round(self._unfinished(), 2)
-        if self._any_gains():
+        ended = "nothing that was tried without a search can gain anything"
+        if self._is_worth_a_search():
             searched = search_cells(self._plan, self._supply, self._loop)
             ended = searched.ended
             self._enter(self._found(searched))
@@ -122,14 +119,21 @@ class ShortList:
             self._round([one for one in self._standings.values() if not one.epochs], 1)
             self._round(self._unfinished(), 2)
         choice = choose(list(self._standings.values()), self.host, self._nothing, self._config)
-        genotype, trained, choice = self._settle(choice)
-        contest = describe_contest(list(self._standings.values()), self.host, choice, self._config)
+        settling = Settling(self._plan, self._supply, self._loop, self._prices)
+        settled = settling.settle(choice, self._standings.get(choice.name), self.host)
+        contest = describe_contest(list(self._standings.values()), self.host, settled.choice, self._config)
+        contest["judges"] = self._panel.to_dict()
         position = searched.position if searched else Position()
-        return Found(genotype, trained, position, ended, contest, self._prices)
+        return Found(settled.genotype, settled.trained, position, ended, contest, self._prices)
 
-    def _any_gains(self) -> bool:
-        best = max(one.dice for one in self._standings.values())
-        return best >= self.host.dice_mean + self._config.least_gain
+    def _is_worth_a_search(self) -> bool:
+        """Tell whether anything gains; giving up is final, so before it finalists get their second round."""
+        if is_promising(list(self._standings.values()), self.host, self._config):
+            return True
+        finalists = self._unfinished()
+        self._round(finalists, 2)
+        names = [one.entrant.name for one in finalists]
+        return not is_futile([self._standings[name] for name in names], self.host, self._config)
 
     def _unfinished(self) -> list[Standing]:
         """List who goes into the last round and has not been through it."""
@@ -201,55 +205,20 @@ class ShortList:
         for one in standings:
             if one.refusal:
                 continue
-            name, genotype = f"try-{one.entrant.name}-{number}", one.entrant.genotype
-            trained = train_genotype(name, self._plan, self._supply, self._loop, genotype, config=brief)
-            scores = self._scores(trained.network)
-            self._standings[one.entrant.name] = after_round(one, epochs, scores, trained.position.seconds)
+            trained = self._brief(f"try-{one.entrant.name}-{number}", one.entrant, brief)
+            scores = self._panel.judge([each.network for each in trained])
+            seconds = sum(each.position.seconds for each in trained)
+            self._standings[one.entrant.name] = after_round(one, epochs, scores, seconds)
 
-    def _settle(self, choice: Choice) -> tuple[Genotype, Trained, Choice]:
-        """Train what was chosen in full; go back to the host if validation does not bear it out."""
-        if choice.name == self._nothing.name:
-            return choice.genotype, self._untouched(), choice
-        plan, config = self._plan, self._config
-        trained = train_rates("retrain", plan, self._supply, self._loop, choice.genotype)
-        scores = self._scores(trained.network)
-        gain = bootstrap_gain(self.host, scores, config.seed)
-        if gain["low"] <= 0 or gain["dice_mean"] < config.least_gain:
-            reason = (
-                f"{choice.name}, trained in full, gains {gain['dice_mean']:+.4f} ({gain['low']:+.4f} to"
-                f" {gain['high']:+.4f}) on validation, which may be nothing"
-            )
-            return self._nothing.genotype, self._untouched(), replace(choice, name="nothing", reason=reason)
-        genotype, trained = self._thinned(choice.genotype, trained, scores)
-        return genotype, trained, choice
-
-    def _untouched(self) -> Trained:
-        facts = dict.fromkeys(("validation_dice_before", "validation_dice"), self.host.dice_mean)
-        return Trained(self._plan.splice({}), Position(), {"best_epoch": 0, **facts})
-
-    def _thinned(self, genotype: Genotype, trained: Trained, scores: Scores) -> tuple[Genotype, Trained]:
-        """Take away, the dearest first, what validation does not miss on a skip."""
-        left: dict[str, nn.Module] = dict(trained.network.get_submodule("implants").named_children())
-        network, best = trained.network, scores.dice_mean
-        prices = {skip_id: self._prices.of_cell(skip_id, genotype.cell(skip_id)) for skip_id in left}
-        for skip_id in sorted(left, key=lambda skip_id: prices[skip_id], reverse=True):
-            others = {name: module for name, module in left.items() if name != skip_id}
-            if not others:
-                break
-            thinner = self._plan.splice(others)
-            thinner.load_state_dict(trained.network.state_dict(), strict=False)
-            dice = self._scores(thinner).dice_mean
-            if dice > best - _LESS:
-                left, network, best = others, thinner, max(best, dice)
-        dropped = prices.keys() - left.keys()
-        if not dropped:
-            return genotype, trained
-        facts = {**trained.facts, "validation_dice": best, "taken_away": sorted(dropped)}
-        return genotype.without(dropped, self._plan.specs), replace(trained, network=network, facts=facts)
-
-    def _scores(self, network: nn.Module) -> Scores:
-        self._look_for_stop()
-        return evaluate(network, self._supply.cohort, self._supply.task, device=self._supply.device)
+    def _brief(self, name: str, entrant: Entrant, brief: Config) -> list[Trained]:
+        """Train an entrant briefly, once for each fold of the panel."""
+        supplies, trained = self._panel.supplies, []
+        for fold, supply in enumerate(supplies, 1):
+            self._look_for_stop()
+            phase = f"{name}-fold{fold}" if self._panel.crosswise else name
+            genotype = entrant.genotype
+            trained.append(train_genotype(phase, self._plan, supply, self._loop, genotype, config=brief))
+        return trained
 
     def _look_for_stop(self) -> None:
         if self._loop.stop.requested:

@@ -71,10 +71,11 @@ class Plan:
 
     def supply(self, folder: Path | None = None) -> Supply:
         """Return batches, validation cases and loss; the folder takes features that memory cannot hold."""
-        training, validation = (
-            self.cohort.select(self.splits.train),
-            self.cohort.select(self.splits.validation),
-        )
+        return self.supply_of(self.splits, folder)
+
+    def supply_of(self, splits: Splits, folder: Path | None = None) -> Supply:
+        """Return the same of other splits."""
+        training, validation = self.cohort.select(splits.train), self.cohort.select(splits.validation)
         return Supply(
             training=draw_batches(training, self.config, "training"),
             validation=draw_batches(validation, self.config, "validation"),
@@ -83,6 +84,7 @@ class Plan:
             device=self.device,
             norm_batches=self.config.norm_batches,
             cache=FeatureCache(self.config.cache_memory * GIB, self.config.cache_disk * GIB, folder),
+            choosing=len(splits.validation) >= self.config.crosswise_below,
         )
 
     def splice(self, implants: Mapping[str, nn.Module]) -> SplicedNetwork:

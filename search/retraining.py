@@ -17,7 +17,8 @@ class TrainingPhase:
     """Train the implants of a frozen host; the state before training competes as well.
 
     With the residual merge the state before training is the host itself, so on the validation cases the
-    result is never below the host.
+    result is never below the host. Where the validation cases are too few to choose by (`supply.choosing`),
+    or are to judge what comes of it, the last state is kept.
 
     Args:
         name: `retrain`, or the name of a baseline.
@@ -100,7 +101,7 @@ class TrainingPhase:
         self._first_dice = state["first_dice"]
 
     def _keep(self, dice: float, epoch: int) -> None:
-        if dice > self._best_dice:
+        if dice > self._best_dice or not self._supply.choosing:
             self._best = {name: value.clone() for name, value in self._implants.state_dict().items()}
             self._best_dice, self._best_epoch = dice, epoch
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _LEADERS = 6  # edges shown at once
 _PHASES = {"search": "searching", "retrain": "training the cells", "retrain-slower": "training them slower"}
-_ROUND = re.compile(r"-(\d+|slower)$")
+_ROUND = re.compile(r"-(\d+|\d+-fold\d+|slower)$")
 _SERIES = {"try": "trying", "compare": "comparing with"}
 
 

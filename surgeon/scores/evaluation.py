@@ -54,6 +54,18 @@ class Scores:
         """Build from plain JSON."""
         return cls(values["dice_mean"], dict(values["dice_per_class"]), dict(values["per_case"]))
 
+    @classmethod
+    def together(cls, parts: Sequence[Scores]) -> Scores:
+        """Return the scores of cases that were scored apart as if they had been scored at once."""
+        merged = {name: values for part in parts for name, values in part.per_case.items()}
+        per_case = {name: merged[name] for name in sorted(merged)}
+        per_class = {
+            name: _mean([values["dice"][name] for values in per_case.values()])
+            for name in parts[0].dice_per_class
+        }
+        known = {name: mean for name, mean in per_class.items() if mean is not None}
+        return cls(sum(known.values()) / len(known), known, per_case)
+
 
 def evaluate(
     network: Network,

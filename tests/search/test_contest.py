@@ -7,6 +7,8 @@ from surgeon.search.contest import (
     choose,
     describe_contest,
     first_epochs,
+    is_futile,
+    is_promising,
     is_tied,
     last_epochs,
     pareto,
@@ -59,7 +61,20 @@ def test_nothing_is_chosen_where_no_finalist_gains_what_is_worth_it():
     barely = standing("cell", 5, 0.801, 0.821, 0.841, 0.861)
     choice = choose([barely], HOST, NOTHING, CONFIG)
     assert (choice.name, choice.genotype) == ("nothing", NOTHING.genotype)
-    assert "changes validation Dice by +0.0010, less than 0.002 is worth" in choice.reason
+    assert "changes validation Dice by +0.0010, and none can gain 0.003" in choice.reason
+
+
+def test_giving_up_takes_evidence_that_nothing_gains_and_not_only_the_lack_of_it():
+    # The mean is below 0, but four subjects that differ this much leave room for a gain.
+    unclear = standing("cell", 5, 0.75, 0.86, 0.80, 0.90)
+    assert not is_futile([unclear], HOST, CONFIG)
+    assert choose([unclear], HOST, NOTHING, CONFIG).name == "cell"
+    assert is_futile([standing("cell", 5, 0.79, 0.81, 0.83, 0.85)], HOST, CONFIG)
+
+
+def test_a_search_is_worth_it_at_once_where_some_entrant_gains_on_average():
+    assert is_promising([standing("a", 5, 0.803, 0.823, 0.843, 0.863)], HOST, CONFIG)
+    assert not is_promising([standing("a", 5, 0.801, 0.821, 0.841, 0.861)], HOST, CONFIG)
 
 
 def test_what_does_not_fit_the_budget_is_never_chosen_though_it_be_best():

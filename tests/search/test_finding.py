@@ -18,6 +18,7 @@ SETTINGS = {
     "steps": 4,
     "retrain_rate": 0.02,
     "random_cells": 1,
+    "crosswise_below": 0,
     "operations": ("none", "identity", "max3", "pointwise"),
 }
 
@@ -77,6 +78,15 @@ def test_where_nothing_gains_the_host_itself_is_recommended_without_a_search(dat
     assert torch.equal(result.network(x), host(x))
     assert torch.equal(load_implant(make_host(), tmp_path)(x), host(x))
     assert "No gain" in (tmp_path / "report.html").read_text()
+
+
+def test_few_validation_subjects_have_the_short_list_judged_crosswise_by_all_but_the_test(data, tmp_path):
+    config = make_config(**{**SETTINGS, "crosswise_below": 30, "random_cells": 0, "retrain_epochs": 3})
+    report = implant(make_host(), open_small(data), config, out=tmp_path).report
+    assert report["finalists"]["judges"] == {"subjects": 5, "folds": 3}
+    phases = {json.loads(line)["phase"] for line in (tmp_path / "history.jsonl").read_text().splitlines()}
+    assert {f"try-adapter-1-fold{fold}" for fold in (1, 2, 3)} <= phases
+    assert "try-adapter-1" not in phases
 
 
 @pytest.mark.parametrize("limit", [{"max_flops": 0.3}, {"max_parameters": 0.2}])
