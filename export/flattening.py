@@ -18,6 +18,7 @@ from surgeon.errors import ExportError
 from surgeon.tracing import Example, check_reads, map_tensors, muted_export, real_values
 from surgeon.tracing import quiet as quiet_loggers
 
+from .adaptive import with_free_bins
 from .functional import without_mutation
 
 # No image is this large; torch.export writes infinity in several ways.
@@ -188,14 +189,14 @@ def _functional_graph(program: ExportedProgram) -> fx.GraphModule:
     """Return the graph of a program with its weights inside and every operation out of place."""
     quick = without_mutation(program.module(check_guards=False))
     if quick is not None:
-        return _without_assertions(quick)
+        return with_free_bins(_without_assertions(quick))
     with quiet(), torch.no_grad():
         # The empty table keeps convolutions whole.
         functional = program.run_decompositions({})
     if functional.graph_signature.user_inputs_to_mutate:
         raise ValueError("it writes into its own inputs; let it work on a copy")
     module: fx.GraphModule = functional.module(check_guards=False)
-    return _without_assertions(module)
+    return with_free_bins(_without_assertions(module))
 
 
 def _without_assertions(module: fx.GraphModule) -> fx.GraphModule:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
+import onnx_ir as ir
 import onnxruntime
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from surgeon.errors import ExportError
 from surgeon.files import sha256
-from surgeon.tracing import Example
+from surgeon.tracing import Example, map_tensors, run
 
 from .artifact import Artifact
 from .cases import Sizes, check_everything, real_cases, small_example
@@ -35,7 +37,8 @@ def prove(order: Order, written: Written) -> Artifact:
         ExportError: it does not compute what the network computes.
     """
     export, provider = _open(order, written)
-    gate = Gate(order.host, export, THRESHOLDS[order.precision], _locator(order, written))
+    threshold = THRESHOLDS[order.precision]
+    gate = Gate(order.host, export, threshold, _locator(order, written), _in_double(order))
     limits = size_limits(written.flat.program)
     proved = check_everything(gate, order.example, written.flat.freedom, limits, order.samples)
     return Artifact(
@@ -92,6 +95,19 @@ def prove_quantised(order: Order, plain: Written, proved: Artifact, quantised: W
     )
 
 
+def _in_double(order: Order) -> Callable[[Example], Any]:
+    """Make the function that runs the network in float64; its copy is made when it is first needed."""
+
+    @functools.cache
+    def network() -> nn.Module:
+        return copy.deepcopy(order.model).double()
+
+    def widened(x: Tensor) -> Tensor:
+        return x.double() if x.is_floating_point() else x
+
+    return lambda example: run(network(), map_tensors(example, widened))
+
+
 def _open(order: Order, written: Written) -> tuple[Callable[[Example], list[Tensor]], str]:
     """Open a file where it will run, and return how to call it and the provider."""
     target = order.target
@@ -108,12 +124,14 @@ def _open(order: Order, written: Written) -> tuple[Callable[[Example], list[Tens
 
 def _locator(order: Order, written: Written) -> Callable[[Example], str]:
     """Make the function that says where values part on some inputs."""
-    stages = Stages(order.model, written.flat.graph_module, written.program, written.plain)
     tolerance = THRESHOLDS[order.precision].relative
 
     def locate(example: Example) -> str:
         good = None if example is order.example else order.example
         try:
+            # What lies on the disk, whatever it was meant to be.
+            model = ir.load(written.path)
+            stages = Stages(order.model, written.flat.graph_module, written.program, model)
             place = find_divergence(stages, good, example, tolerance)
         except Exception:  # noqa: BLE001 - what is told is the difference itself, with the place or without
             return ""

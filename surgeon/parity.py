@@ -11,6 +11,8 @@ from torch import Tensor
 
 # Whole numbers beyond this are no labels.
 _MOST_CLASSES = 1 << 12
+# An output that is zero but for rounding has no range of its own.
+_SMALLEST_SHARE = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +21,8 @@ class Difference:
 
     Attributes:
         largest: largest absolute difference over all elements.
-        relative: `largest` over the largest absolute value of the reference.
+        relative: the difference over the largest finite value of the reference, each tensor by itself, of the
+            worst tensor. One that is smaller than a millionth of the largest counts as if it were not.
         argmax_agreement: share of positions whose largest channel is the same; of a single channel, whose
             sign, or whose side of one half where it holds probabilities; of whole numbers, which are labels
             themselves, those that are equal.
@@ -68,14 +71,15 @@ def compare(reference: Any, candidate: Any) -> Difference:
             f"against {[tuple(t.shape) for t in found]}"
         )
     pairs = [(a.detach(), b.detach().to(a.device)) for a, b in zip(expected, found, strict=True)]
-    largest = max((_largest(a, b) for a, b in pairs), default=0.0)
-    scale = max((_wide(a).abs().max().item() for a, _ in pairs if a.numel()), default=0.0)
+    differences = [_largest(a, b) for a, b in pairs]
+    scales = [_scale(a) for a, _ in pairs]
+    floor = max(_SMALLEST_SHARE * max(scales, default=0.0), 1e-12)
     labels = [
         (_labels(a, a), _labels(b, a)) for a, b in pairs if a.ndim > 2 and a.numel() and not a.is_complex()
     ]
     return Difference(
-        largest,
-        largest / max(scale, 1e-12),
+        max(differences, default=0.0),
+        max((d / max(scale, floor) for d, scale in zip(differences, scales, strict=True)), default=0.0),
         min((float((a == b).double().mean()) for a, b in labels), default=1.0),
         min((_dice(a, b) for a, b in labels), default=1.0),
         all(torch.equal(a, b) for a, b in pairs),
@@ -84,6 +88,12 @@ def compare(reference: Any, candidate: Any) -> Difference:
 
 def _wide(x: Tensor) -> Tensor:
     return x.to(torch.complex128) if x.is_complex() else x.to(torch.float64)
+
+
+def _scale(x: Tensor) -> float:
+    """Return the largest absolute value that is a number; beside infinities everything would be small."""
+    size = _wide(x).abs()
+    return float(torch.where(size.isfinite(), size, 0.0).max()) if x.numel() else 0.0
 
 
 def _largest(a: Tensor, b: Tensor) -> float:

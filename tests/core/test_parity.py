@@ -30,6 +30,23 @@ def test_the_largest_difference_is_also_told_relative_to_the_largest_value():
     assert not found.equal
 
 
+def test_a_small_output_is_not_judged_by_the_range_of_a_large_one():
+    large, small = torch.full((1, 2), 1000.0), torch.tensor([[0.5, 0.25]])
+    found = compare((large, small), (large, small + torch.tensor([[0.0, 0.25]])))
+    assert found.largest == 0.25
+    assert found.relative == 0.5
+
+
+def test_an_output_that_is_zero_but_for_rounding_has_no_range_of_its_own():
+    large, zero = torch.full((1, 2), 1000.0), torch.zeros(1, 2)
+    assert compare((large, zero), (large, zero + 1e-6)).relative == pytest.approx(1e-3)
+
+
+def test_an_infinity_does_not_make_other_differences_small():
+    a = torch.tensor([[[float("-inf"), 2.0]]])
+    assert compare(a, a + 1).relative == 0.5
+
+
 def test_agreement_counts_positions_with_the_same_largest_channel():
     a = torch.tensor([[[1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0]]])  # channel 0 wins everywhere
     b = a.clone()

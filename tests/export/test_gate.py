@@ -28,18 +28,24 @@ def test_an_equal_export_passes_and_every_case_is_kept():
         "example",
         "seed 1",
         "seed 2",
+        "seed 3",
+        "blank",
         "batch 1",
         "batch 3",
         "larger",
         "not square",
+        "uneven",
+        "larger, batch 3",
         "smallest",
         "largest",
         "sample 0",
     ]
-    assert [case.shapes[0] for case in gate.compared[4:]] == [
+    assert [case.shapes[0] for case in gate.compared[6:]] == [
         (3, 2, 8, 8),
         (1, 2, 9, 9),
         (1, 2, 8, 10),
+        (1, 2, 11, 9),
+        (3, 2, 9, 9),
         (1, 2, 1, 1),
         (1, 2, 16, 16),
         (1, 2, 10, 12),
@@ -74,6 +80,80 @@ def test_flipped_pixels_are_refused_even_when_the_difference_is_small():
 
     with pytest.raises(ExportError, match=r"argmax agreement 0\.10 %"):
         gate_for(flipped, close).check(Case("example", example()))
+
+
+def test_an_export_is_wrong_only_for_a_batch_at_another_size_and_is_refused():
+    def confused(inputs):
+        x = inputs.args[0]
+        return host(inputs) if x.shape[0] == 1 or x.shape[2] == 8 else host(inputs).flip(0) + 1
+
+    with pytest.raises(ExportError, match=r"where: larger, batch 3, input 3x2x9x9"):
+        check_everything(gate_for(confused), example(), Freedom.BATCH_AND_SIZES, Limits(1), [])
+
+
+def test_an_export_that_is_wrong_on_loud_or_blank_images_alone_is_refused():
+    def clipped(inputs):
+        return host(inputs).clamp(-8, 8)
+
+    with pytest.raises(ExportError, match="where: seed 3"):
+        check_everything(gate_for(clipped), example(), Freedom.NOTHING, Limits(1), [])
+
+    def offset(inputs):
+        return host(inputs) if inputs.args[0].any() else host(inputs) + 1
+
+    with pytest.raises(ExportError, match="where: blank"):
+        check_everything(gate_for(offset), example(), Freedom.NOTHING, Limits(1), [])
+
+
+def far_off(factor, rounding):
+    """Make a gate whose host is `rounding` from its exact values, and its export `factor` times as far."""
+    exact = torch.linspace(-1, 1, 2048, dtype=torch.float64).reshape(1, 2, 32, 32)
+    pattern = torch.ones_like(exact)
+    pattern[:, 1] = -1
+    return Gate(
+        lambda _: (exact + rounding * pattern).float(),
+        lambda _: (exact - factor * rounding * pattern).float(),
+        THRESHOLDS[Precision.FP32],
+        exact=lambda _: exact,
+    )
+
+
+def test_a_difference_that_the_rounding_of_the_host_explains_is_no_fault_and_is_told():
+    gate = far_off(3, 2e-4)
+    assert gate.check(Case("smallest", example()))
+    told = gate.compared[0].to_dict()
+    assert told["relative"] == pytest.approx(8e-4, rel=1e-2)
+    assert told["rounding"] == pytest.approx(2e-4, rel=1e-2)
+
+
+def test_a_difference_beyond_the_rounding_of_the_host_is_refused():
+    with pytest.raises(ExportError, match="does not compute"):
+        far_off(6, 2e-4).check(Case("smallest", example()))
+
+
+def test_where_the_host_is_all_rounding_nothing_is_claimed_of_noise_and_real_samples_are_refused():
+    gate = far_off(1, 0.05)
+    assert not gate.check(Case("blank", example(), vital=False))
+    assert gate.not_compared[0].reason == "the host's own rounding is 5.0e-02 of its range there"
+    with pytest.raises(ExportError, match="does not compute"):
+        far_off(1, 0.05).check(Case("sample 0", example(), real=True))
+
+
+def test_a_host_that_gives_no_numbers_is_not_compared():
+    gate = gate_for(host, lambda inputs: host(inputs) * float("nan"))
+    assert not gate.check(Case("blank", example()))
+    assert "no numbers (NaN)" in gate.not_compared[0].reason
+    with pytest.raises(InputError, match="no numbers"):
+        check_everything(gate, example(), Freedom.NOTHING, Limits(1), [])
+
+
+def test_a_host_that_cannot_run_in_float64_is_judged_by_the_threshold():
+    def narrow(inputs):
+        raise RuntimeError("float32 alone")
+
+    gate = Gate(host, lambda inputs: host(inputs) + 0.01, THRESHOLDS[Precision.FP32], exact=narrow)
+    with pytest.raises(ExportError, match="does not compute"):
+        gate.check(Case("example", example()))
 
 
 def test_not_a_number_is_refused():
@@ -217,3 +297,5 @@ def test_the_largest_allowed_size_is_proved_and_none_beyond():
 
     sizes = check_everything(gate_for(limited), example(), Freedom.SIZES, Limits(1, 11), [])
     assert sizes.largest == (11, 11)
+    with pytest.raises(ExportError, match="sizes beyond 8 are outside what torch.export vouches for"):
+        check_everything(gate_for(limited), example(), Freedom.SIZES, Limits(1, 8), [])
