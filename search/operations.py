@@ -18,6 +18,8 @@ from torch.nn import functional as F
 
 from surgeon.errors import InputError
 
+from .fleet import Fleet
+
 CONVOLUTIONS: tuple[type[nn.Conv1d | nn.Conv2d | nn.Conv3d], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _MAX_POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
 _AVERAGE_POOLS = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
@@ -39,10 +41,16 @@ class BatchNorm(nn.Module):
     The running statistics begin as the plain mean over the first batches: a search has few steps, and the
     zeros and ones of birth would stay in them for tens of steps.
 
+    Statistics are of the batches of all processes (`Fleet.synchronise`), and in float32 at least.
+
     Args:
         channels: number of channels C.
         affine: whether scale and shift are learnt.
         momentum: weight of a batch in the running statistics.
+
+    Attributes:
+        fleet: the processes that share a batch.
+        follows: whether batches move the running statistics; not while activations are computed again.
     """
 
     epsilon = 1e-5
@@ -59,22 +67,47 @@ class BatchNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(channels))
         self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
         self._settled = False
+        self.fleet = Fleet()
+        self.follows = True
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise `x (N, C, *spatial)`."""
         by_batch = self.by_batch(x.shape[0] * math.prod(x.shape[2:]))
-        momentum = self._next_momentum() if by_batch else self.momentum
-        return F.batch_norm(
-            x, self.running_mean, self.running_var, self.weight, self.bias, by_batch, momentum, self.epsilon
-        )
+        if by_batch and self.fleet.size > 1:
+            return self._across_processes(x)
+        running = (self.running_mean, self.running_var) if self.follows or not by_batch else (None, None)
+        momentum = self._next_momentum() if by_batch and self.follows else self.momentum
+        return F.batch_norm(x, *running, self.weight, self.bias, by_batch, momentum, self.epsilon)
 
     def by_batch(self, positions: int) -> bool:
-        """Tell whether a batch of that many values for each channel is normalised by itself."""
-        return self.training and positions > 1
+        """Tell whether a batch of that many values for each channel is normalised by itself.
+
+        Args:
+            positions: of this process; every process has at least one.
+        """
+        return self.training and positions * self.fleet.size > 1
+
+    def _across_processes(self, x: Tensor) -> Tensor:
+        """Normalise by the batch of all processes."""
+        axes, across = (0, *range(2, x.ndim)), (-1, *(1,) * (x.ndim - 2))
+        wide = x if x.dtype == torch.float64 else x.float()
+        here = wide.new_full((1,), x.shape[0] * math.prod(x.shape[2:]))
+        sums = self.fleet.total(torch.cat([wide.sum(axes), here]))
+        positions = sums[-1].detach()
+        mean = sums[:-1] / positions
+        centred = wide - mean.view(across)
+        variance = self.fleet.total(centred.square().sum(axes)) / positions
+        self.follow(mean, variance, positions)
+        normed = centred * torch.rsqrt(variance + self.epsilon).view(across)
+        if self.weight is not None and self.bias is not None:
+            normed = torch.addcmul(self.bias.view(across), normed, self.weight.view(across))
+        return normed.to(x.dtype)
 
     @torch.no_grad()
-    def follow(self, mean: Tensor, variance: Tensor, positions: int) -> None:
+    def follow(self, mean: Tensor, variance: Tensor, positions: int | Tensor) -> None:
         """Move the running statistics towards a batch's mean and variance `(C,)` (divided by `positions`)."""
+        if not self.follows:
+            return
         momentum = self._next_momentum()
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
         unbiased = variance * (positions / (positions - 1))

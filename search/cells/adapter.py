@@ -25,8 +25,7 @@ class Adapter(nn.Module):
 
     def forward(self, skip: Tensor) -> Tensor:
         """Map `skip (N, C, *spatial)` to the same shape."""
-        out: Tensor = skip + self.convolution(skip)
-        return out
+        return skip + self.convolution(skip).to(skip.dtype)
 
 
 class Affine(nn.Module):
@@ -44,7 +43,7 @@ class Affine(nn.Module):
 
     def forward(self, skip: Tensor) -> Tensor:
         """Map `skip (N, C, *spatial)` to the same shape."""
-        return skip * self.scale + self.shift
+        return (skip * self.scale + self.shift).to(skip.dtype)
 
 
 class Gate(nn.Module):
@@ -74,4 +73,4 @@ class Gate(nn.Module):
         """Map `skip (N, C, *spatial)`, and the `decoder (N, D, *spatial)` it meets, to the skip's shape."""
         heard = torch.relu(self.of_skip(skip) + self.of_decoder(decoder))
         weight: Tensor = 2 * torch.sigmoid(self.attention(heard))  # (N, 1, *spatial)
-        return skip * weight
+        return skip * weight.to(skip.dtype)

@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .rows import as_computed
+
 _LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 _FAST = 3  # most columns of a kernel whose gradient torch computes fast
 
@@ -36,7 +38,7 @@ def depthwise(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
         return depthwise(x.unsqueeze(2), weight.unsqueeze(2), dilation).squeeze(2)
     if x.device.type != "cpu":
         return _convolve(x, weight, dilation)
-    out: Tensor = _Depthwise.apply(x, weight, dilation)
+    out: Tensor = _Depthwise.apply(as_computed(x), as_computed(weight), dilation)
     return out
 
 

@@ -58,7 +58,8 @@ class Exit(nn.Module):
     def forward(self, skip: Tensor, states: list[Tensor]) -> Tensor:
         """Map the states, each `(N, inner, *spatial)`, to what takes the skip's place `(N, C, *spatial)`."""
         out: Tensor = self.expansion(torch.cat(states, dim=1))
-        return out if self.gamma is None else skip + self.gamma * out
+        # In mixed precision gamma is wider than the skip, and what follows shall not notice the cell.
+        return out if self.gamma is None else skip + (self.gamma * out).to(skip.dtype)
 
     def join(self, skip: Tensor, states: list[Tensor]) -> Tensor:
         """Do what `forward` does with states as rows `(P, inner)`; returns `(N, C, *spatial)`.
@@ -74,4 +75,4 @@ class Exit(nn.Module):
         out = to_maps(add_products(products, shift), grid_of(skip))
         if skip.is_contiguous():
             out = out.contiguous()
-        return out if self.gamma is None else skip + out
+        return out if self.gamma is None else skip + out.to(skip.dtype)
