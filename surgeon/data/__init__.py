@@ -18,7 +18,7 @@ from .regions import LabelRegions
 from .resampling import resample, resample_from_origin, resize_plainly
 from .samples import Sample
 from .splits import Splits, split_subjects
-from .window import Placing, Weighting, Window
+from .window import Padding, Placing, Weighting, Window
 
 __all__ = [
     "IGNORED",
@@ -30,6 +30,7 @@ __all__ = [
     "Foreground",
     "LabelRegions",
     "Legend",
+    "Padding",
     "Placing",
     "Preparation",
     "Resampling",

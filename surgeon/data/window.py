@@ -17,6 +17,14 @@ class Placing(StrEnum):
     STRIDE = "stride"  # a fixed stride apart, the last one moved back to the border, as MONAI
 
 
+class Padding(StrEnum):
+    """What an image is padded with that is smaller than the window."""
+
+    CONSTANT = "constant"  # zeros
+    REPLICATE = "replicate"  # its last voxel
+    REFLECT = "reflect"
+
+
 class Weighting(StrEnum):
     """What a voxel counts for, by its place in the window."""
 
@@ -29,11 +37,12 @@ class Window:
     """A sliding window; what overlapping windows say is averaged.
 
     Attributes:
-        size: of the window; a smaller image is padded with zeros on both sides.
+        size: of the window; a smaller image is padded on both sides.
         overlap: share of the window by which neighbours overlap, at least.
         mirror: spatial axes along which the window is flipped too; all combinations are averaged.
         placing: where windows lie.
         weights: what a voxel counts for.
+        padding: what smaller images are padded with.
 
     Raises:
         DataError: a value is out of its range.
@@ -44,6 +53,7 @@ class Window:
     mirror: tuple[int, ...] = ()
     placing: Placing = Placing.EVEN
     weights: Weighting = Weighting.GAUSSIAN
+    padding: Padding = Padding.CONSTANT
 
     def __post_init__(self) -> None:
         rules = (
@@ -52,6 +62,7 @@ class Window:
             ("mirror", _are_counts(self.mirror, least=0), "a list of axes, the first is 0"),
             ("placing", self.placing in tuple(Placing), f"one of {', '.join(Placing)}"),
             ("weights", self.weights in tuple(Weighting), f"one of {', '.join(Weighting)}"),
+            ("padding", self.padding in tuple(Padding), f"one of {', '.join(Padding)}"),
         )
         for name, holds, fix in rules:
             if not holds:
@@ -69,6 +80,7 @@ class Window:
         object.__setattr__(self, "mirror", tuple(self.mirror))
         object.__setattr__(self, "placing", Placing(self.placing))
         object.__setattr__(self, "weights", Weighting(self.weights))
+        object.__setattr__(self, "padding", Padding(self.padding))
 
     def unmirrored(self) -> Window:
         """Return the window without mirroring: to follow a training, where every second counts."""
@@ -82,6 +94,7 @@ class Window:
             "mirror": list(self.mirror),
             "placing": str(self.placing),
             "weights": str(self.weights),
+            **({} if self.padding is Padding.CONSTANT else {"padding": str(self.padding)}),
         }
 
     @classmethod

@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import json
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from surgeon.checkpoints import load_weights, read_checkpoint
-from surgeon.data import Placing, Preparation, Resampling, Scale, Weighting, Window
-from surgeon.errors import HostError
+from surgeon.data import Padding, Placing, Preparation, Resampling, Scale, Weighting, Window
+from surgeon.errors import DataError, HostError
 
 from .host import Host
-from .inputs import first_layout
+from .inputs import first_layout, smallest_multiple
+from .steps import UnknownStepError, short_name
+from .transforms import read_preparation, read_way_back
 
 _CONFIGS = ("inference.json", "inference.yaml", "inference.yml", "evaluate.json", "train.json", "train.yaml")
 _WEIGHTS = ("model.safetensors", "model.pt", "model.pth")
 _NETWORKS = ("network_def", "network", "net")
-# Transforms that change neither intensities nor geometry.
-_PLAIN = (
-    "LoadImage",
-    "EnsureChannelFirst",
-    "EnsureType",
-    "CastToType",
-    "ToTensor",
-    "AddChannel",
-    "AsDiscrete",
-)
+# A list of transforms that is put together of others: "$@first + @second".
+_JOINED = re.compile(r"\$?\s*@[\w#]+(\s*\+\s*@[\w#]+)*\s*")
 
 
 def find_config(folder: Path) -> Path | None:
@@ -55,18 +54,29 @@ def open_bundle(folder: Path, *, trust: bool = False) -> Host:
             "the bundle has no configs/inference.json", where=str(folder), fix="give a whole bundle"
         )
     with _own_scripts(folder):
-        config, network = _parse(folder, file)
+        parser, network = _parse(folder, file)
+        design = _Design(*(_definitions(parser, name) for name in _PARTS))
     weights = next((folder / "models" / n for n in _WEIGHTS if (folder / "models" / n).is_file()), None)
     if weights is None:
         raise HostError("the bundle has no models/model.pt", where=str(folder), fix="download its weights")
     content = read_checkpoint(weights, trust=trust)
     notes = load_weights(network, content.weights, where=str(weights))
-    layout = first_layout(network)
-    preparation, remark = _preparation(
-        config.get("preprocessing"), config.get("inferer"), 1 if layout is None else layout[0]
-    )
-    report = (f"MONAI bundle, {file.name}", *content.report, *notes, *remark)
-    return Host(network.eval(), str(folder), type(network).__name__, None, preparation, report)
+    preparation, remarks = _preparation(design, network.eval())
+    report = (f"MONAI bundle, {file.name}", *content.report, *notes, *remarks)
+    classes = _class_names(folder, design)
+    return Host(network, str(folder), type(network).__name__, None, preparation, report, classes)
+
+
+_PARTS = ("preprocessing", "inferer", "postprocessing")
+
+
+@dataclass(frozen=True, slots=True)
+class _Design:
+    """What a bundle does around its network: definitions, with references in them resolved."""
+
+    before: Any
+    inferer: Any
+    after: Any
 
 
 @contextmanager
@@ -87,15 +97,14 @@ def _own_scripts(folder: Path) -> Iterator[None]:
         sys.modules.update({n: m for n, m in before.items() if n.partition(".")[0] == "scripts"})
 
 
-def _parse(folder: Path, file: Path) -> tuple[dict[str, Any], nn.Module]:
+def _parse(folder: Path, file: Path) -> tuple[Any, nn.Module]:
     from monai.bundle import ConfigParser
 
     try:
         parser = ConfigParser()
         parser.read_config(str(file))
         parser["bundle_root"] = str(folder)
-        config = dict(parser.get())
-        name = next((name for name in _NETWORKS if name in config), None)
+        name = next((name for name in _NETWORKS if name in parser.get()), None)
         network = None if name is None else parser.get_parsed_content(name)
     except Exception as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -106,62 +115,110 @@ def _parse(folder: Path, file: Path) -> tuple[dict[str, Any], nn.Module]:
         raise HostError(
             f"the bundle's configuration defines no network: none of {', '.join(_NETWORKS)}", where=str(file)
         )
-    return config, network
+    return parser, network
 
 
-def _preparation(
-    preprocessing: Any, inferer: Any, channels: int
-) -> tuple[Preparation | None, tuple[str, ...]]:
-    """Read the transforms of a bundle; what is not understood leaves the preparation to the user."""
-    transforms = preprocessing.get("transforms") if isinstance(preprocessing, Mapping) else None
-    if not isinstance(transforms, list):
+def _definitions(parser: Any, name: str) -> Any:
+    """Return the definition under a name; for a chain of transforms, a list of theirs.
+
+    References and expressions are resolved where that can be done without building what they stand for.
+    """
+    raw = parser.get(name)
+    if isinstance(raw, str) and _JOINED.fullmatch(raw):
+        parts = [_definitions(parser, part) for part in re.findall(r"@([\w#]+)", raw)]
+        return [one for part in parts for one in part] if all(isinstance(p, list) for p in parts) else raw
+    if isinstance(raw, Mapping) and "transforms" in raw:
+        return _definitions(parser, f"{name}#transforms")
+    return _resolved(parser, name, raw)
+
+
+def _resolved(parser: Any, name: str, raw: Any) -> Any:
+    if isinstance(raw, Mapping):
+        # What a transform inverts is another chain, not a value of its own.
+        return {k: v if k == "transform" else _resolved(parser, f"{name}#{k}", v) for k, v in raw.items()}
+    if isinstance(raw, list):
+        return [_resolved(parser, f"{name}#{index}", value) for index, value in enumerate(raw)]
+    if isinstance(raw, str) and raw[:1] in ("@", "$"):
+        with contextlib.suppress(Exception):  # an expression runs its author's code
+            return parser.get_parsed_content(name)
+    return raw
+
+
+def _preparation(design: _Design, network: nn.Module) -> tuple[Preparation | None, tuple[str, ...]]:
+    """Read what happens around the network; what is not understood leaves the preparation to the user."""
+    if not isinstance(design.before, list):
         return None, ("the bundle declares no list of transforms: no preparation taken over",)
-    window, remark = _window(inferer)
-    # Without a window the network sees whole images, whose sides have to suit its levels.
-    values: dict[str, Any] = {"scale": Scale.NONE, "axes": "xyz", "window": window}
-    values["multiple"] = 1 if window is not None else 16
-    for transform in transforms:
-        # A list or expression may stand for a transform; only plain definitions are read.
-        name = str(transform.get("_target_", "")) if isinstance(transform, Mapping) else str(transform)
-        short = name.rpartition(".")[2].removesuffix("d").removesuffix("D")
-        if short in _PLAIN:
-            continue
-        read = _read_transform(short, transform, channels) if isinstance(transform, Mapping) else None
-        if read is None:
-            return None, (f"preparation not taken over: the transform {name or transform} is not known here",)
-        values.update(read)
-    return Preparation(**values), ("preparation taken from the bundle's transforms", *remark)
+    channels, dims = first_layout(network) or (1, 3)
+    try:
+        window = _window(design.inferer, dims)
+        padded = any(short_name(transform).endswith("Pad") for transform in design.before)
+        # Without a window the network sees whole images, whose sides have to suit its levels.
+        multiple = 1 if window is not None or padded else smallest_multiple(network, (channels, dims))
+        found = read_preparation(
+            design.before, channels=channels, dims=dims, window=window, multiple=multiple
+        )
+        _check_slices(design.inferer, found)
+    except UnknownStepError as unknown:
+        return None, (f"preparation not taken over: {unknown} is not known here"[:300],)
+    except (KeyError, TypeError, ValueError, DataError) as error:
+        return None, (f"preparation not taken over: a transform cannot be read ({error!s})"[:300],)
+    back, others = read_way_back(design.after) if isinstance(design.after, list) else (found.back, ())
+    remarks = ["preparation taken from the bundle's transforms"]
+    if Scale.NONZERO in (found.scale, found.then) and found.spacing is not None and found.scales_last:
+        remarks.append(
+            "what is not zero is told after resampling: next to exact zeros, MONAI's rounding may differ"
+        )
+    if others:
+        remarks.append(f"postprocessing not taken over: {', '.join(others)}")
+    return dataclasses.replace(found, back=back), tuple(remarks)
 
 
-def _window(inferer: Any) -> tuple[Window | None, tuple[str, ...]]:
-    """Read the sliding window of a bundle; without one images are shown whole."""
-    if not isinstance(inferer, Mapping) or str(inferer.get("_target_", "")).endswith("SimpleInferer"):
-        return None, ()
+def _window(inferer: Any, dims: int) -> Window | None:
+    """Read the sliding window of a bundle; without one images are shown whole.
+
+    Raises:
+        UnknownStepError: the inferer is another.
+    """
+    name = short_name(inferer) if isinstance(inferer, Mapping) else ""
+    if not isinstance(inferer, Mapping) or name == "SimpleInferer":
+        return None
     size, overlap = inferer.get("roi_size"), inferer.get("overlap", 0.25)
-    plain = isinstance(size, list) and all(isinstance(side, int) and side > 0 for side in size)
-    if not str(inferer.get("_target_", "")).endswith("SlidingWindowInferer") or not plain:
-        return None, (f"window not taken over: the inferer {dict(inferer)} is not known here"[:200],)
-    weights = Weighting(str(inferer.get("mode", "constant")))
-    return Window(tuple(size or ()), float(overlap), placing=Placing.STRIDE, weights=weights), ()
+    size = [size] * dims if isinstance(size, int) else size
+    plain = isinstance(size, list | tuple) and all(isinstance(side, int) and side > 0 for side in size)
+    along = name == "SlidingWindowInferer" or (name == "SliceInferer" and inferer.get("spatial_dim") == 2)
+    if not (along and plain and len(size) == dims) or isinstance(overlap, list) or inferer.get("cval"):
+        raise UnknownStepError(f"the inferer {dict(inferer)}"[:200])
+    return Window(
+        tuple(size),
+        float(overlap),
+        placing=Placing.STRIDE,
+        weights=Weighting(str(inferer.get("mode", "constant"))),
+        padding=Padding(str(inferer.get("padding_mode", "constant"))),
+    )
 
 
-def _read_transform(name: str, values: Mapping[str, Any], channels: int) -> dict[str, Any] | None:
-    # What is taken over all channels at once is the same as for each where there is one.
-    each = channels == 1 or bool(values.get("channel_wise"))
-    if name == "ScaleIntensity" and each and not {"minv", "maxv", "factor"} & set(values):
-        return {"scale": Scale.MINMAX}
-    if name == "NormalizeIntensity" and each and not {"subtrahend", "divisor", "nonzero"} & _truthy(values):
-        return {"scale": Scale.ZSCORE}
-    if name == "ScaleIntensityRange" and values.get("clip") and (values["b_min"], values["b_max"]) == (0, 1):
-        low, high = float(values["a_min"]), float(values["a_max"])
-        return {"clip": (low, high), "mean": (low,), "std": (high - low,)}
-    if name == "Orientation" and isinstance(values.get("axcodes"), str):
-        return {"orientation": values["axcodes"]}
-    if name == "Spacing" and isinstance(values.get("pixdim"), list):
-        spacing = tuple(float(size) for size in values["pixdim"])
-        return {"spacing": spacing, "resampling": Resampling.ORIGIN}
-    return None
+def _check_slices(inferer: Any, preparation: Preparation) -> None:
+    """Refuse to prepare slices one by one where the bundle prepares the volume.
+
+    Raises:
+        UnknownStepError: the steps do not say the same of a slice as of its volume.
+    """
+    sliced = isinstance(inferer, Mapping) and short_name(inferer) == "SliceInferer"
+    if sliced and preparation.moves_voxels and preparation.resampling is not Resampling.LINEAR:
+        raise UnknownStepError("resampling of volumes before they are sliced")
 
 
-def _truthy(values: Mapping[str, Any]) -> set[str]:
-    return {key for key, value in values.items() if value not in (None, False)}
+def _class_names(folder: Path, design: _Design) -> tuple[str, ...] | None:
+    """Return the names of the classes, where metadata.json has them and they exclude each other."""
+    file = folder / "configs" / "metadata.json"
+    after = design.after if isinstance(design.after, list) else []
+    exclusive = any(step.get("softmax") or step.get("argmax") for step in after if isinstance(step, Mapping))
+    if not file.is_file() or not exclusive:
+        return None
+    try:
+        outputs = json.loads(file.read_text(encoding="utf-8"))["network_data_format"]["outputs"]
+        named = next(iter(outputs.values()))["channel_def"]
+        names = tuple(str(named[str(index)]) for index in range(len(named)))
+    except (ValueError, KeyError, TypeError, AttributeError, StopIteration):
+        return None
+    return names if len(names) > 1 and len(set(names)) == len(names) else None

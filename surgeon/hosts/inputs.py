@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from surgeon.errors import InputError
+from surgeon.parity import tensors_in
 
 from .programs import first_weight
 
@@ -100,3 +101,24 @@ def _layouts(module: nn.Module) -> Iterator[tuple[int, int]]:
     for part in module.modules():
         if isinstance(part, _CONVOLUTIONS):
             yield part.in_channels, part.weight.ndim - 2
+
+
+def smallest_multiple(module: nn.Module, layout: tuple[int, int]) -> int:
+    """Return the smallest power of two, up to 32, of which sides must be multiples for the network to run.
+
+    Args:
+        module: in eval mode; run for each size that is tried.
+        layout: channels and spatial axes of its input.
+    """
+    channels, dims = layout
+    for step in (1, 2, 4, 8, 16):
+        # An odd multiple, on which smaller steps do not fit; more than one position is left at the bottom.
+        sides = (32 + step,) * dims
+        inputs = torch.rand((1, channels, *sides), generator=torch.Generator().manual_seed(0))
+        try:
+            output = try_inputs(module, (inputs,))
+        except InputError:
+            continue
+        if any(tuple(x.shape[2:]) == sides for x in tensors_in(output)):
+            return step
+    return 32

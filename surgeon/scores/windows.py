@@ -22,7 +22,7 @@ def slide(logits: Logits, image: Tensor, window: Window) -> Tensor:
 
     Args:
         logits: from a patch `(N, C, *window)` to logits `(N, K, *window)`.
-        image: `(N, C, *spatial)`; padded with zeros where it is smaller than the window.
+        image: `(N, C, *spatial)`; padded where it is smaller than the window.
         window: its size, how far it moves, whether it is mirrored.
     """
     seen = functools.partial(_mirrored, logits, axes=window.mirror) if window.mirror else logits
@@ -30,7 +30,13 @@ def slide(logits: Logits, image: Tensor, window: Window) -> Tensor:
         from monai.inferers import sliding_window_inference
 
         whole: Tensor = sliding_window_inference(
-            image, window.size, 1, seen, overlap=window.overlap, mode=window.weights.value
+            image,
+            window.size,
+            1,
+            seen,
+            overlap=window.overlap,
+            mode=window.weights.value,
+            padding_mode=window.padding.value,
         )
         return whole
     return _slide_evenly(seen, image, window)
@@ -39,7 +45,8 @@ def slide(logits: Logits, image: Tensor, window: Window) -> Tensor:
 def _slide_evenly(logits: Logits, image: Tensor, window: Window) -> Tensor:
     size = tuple(image.shape[2:])
     missing = [max(0, wanted - side) for wanted, side in zip(window.size, size, strict=True)]
-    padded = F.pad(image, [n for side in reversed(missing) for n in (side // 2, side - side // 2)])
+    flat = [n for side in reversed(missing) for n in (side // 2, side - side // 2)]
+    padded = F.pad(image, flat, mode=window.padding.value)
     corners = _corners(tuple(padded.shape[2:]), window)
     if len(corners) == 1:
         total = logits(padded)

@@ -268,7 +268,7 @@ def test_a_bundle_gives_its_network_and_how_images_are_prepared(tmp_path: Path) 
         clip=(-57, 164),
         mean=(-57,),
         std=(221,),
-        multiple=16,
+        multiple=2,
         spacing=(1.5, 1.5, 2.0),
         resampling="origin",
         orientation="RAS",
@@ -287,7 +287,12 @@ def test_simple_transforms_of_a_bundle_are_understood(transform: dict, scale: st
 
 @pytest.mark.parametrize(
     "transform",
-    [{"_target_": "CropForegroundd"}, "$print", {"_target_": "NormalizeIntensityd", "nonzero": True}],
+    [
+        {"_target_": "CropForegroundd", "margin": 3},
+        "$print",
+        {"_target_": "NormalizeIntensityd", "nonzero": True, "divisor": 2.0},
+        {"_target_": "HistogramNormalized"},
+    ],
 )
 def test_a_transform_that_is_not_known_is_not_guessed(transform: object, tmp_path: Path) -> None:
     host = open_host(str(bundle(tmp_path, transforms=[transform])))
