@@ -19,6 +19,7 @@ from .draft import count_nodes
 from .leading import fold_leading_batchnorm
 from .neutral import remove_neutral
 from .parallel import sum_parallel_convolutions
+from .planes import convolve_planes
 from .pools import fold_batchnorm_through_pool
 from .report import PassReport, Rejected, join_reports
 from .scales import fold_scale
@@ -41,7 +42,11 @@ PASSES: tuple[tuple[str, Pass], ...] = (
 )
 
 # What only a CPU gains by, run with the others.
-CPU_PASSES: tuple[tuple[str, Pass], ...] = (*PASSES, ("slice_depthwise", slice_depthwise))
+CPU_PASSES: tuple[tuple[str, Pass], ...] = (
+    *PASSES,
+    ("slice_depthwise", slice_depthwise),
+    ("convolve_planes", convolve_planes),
+)
 
 # Folding changes the order of rounding, no more: relative to the largest output.
 _TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-4}

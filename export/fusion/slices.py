@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import fx
 
+from .calls import OPEN, caller
 from .convolutions import Convolution, read_convolution
 from .draft import Draft
 from .report import PassReport
@@ -64,7 +64,7 @@ def _sliced(draft: Draft, node: fx.Node, convolution: Convolution) -> fx.Node:
     margin, *padding = convolution.padding
     step, *dilation = convolution.dilation
     channels = convolution.groups
-    call = _caller(draft, node)
+    call = caller(draft, node)
     x: Any = node.args[0]
     batch, depth, height, width = (call(aten.sym_size.int, x, axis) for axis in (0, 2, 3, 4))
     turned = call(aten.transpose.int, x, 1, 2)  # (N, D, C, H, W)
@@ -73,7 +73,7 @@ def _sliced(draft: Draft, node: fx.Node, convolution: Convolution) -> fx.Node:
     for tap in range(convolution.kernel[0]):
         # From `tap * step` on as many slices as there were before the padding.
         rest = 2 * margin - tap * step
-        part = call(aten.slice.Tensor, padded, 1, tap * step, -rest if rest else _END)
+        part = call(aten.slice.Tensor, padded, 1, tap * step, -rest if rest else OPEN)
         flat = call(aten.reshape.default, part, [-1, channels, height, width])  # (N D, C, H, W)
         weight = draft.add_constant(f"{node.name}_tap{tap}", convolution.weight[:, :, tap], node)
         bias = None
@@ -85,20 +85,3 @@ def _sliced(draft: Draft, node: fx.Node, convolution: Convolution) -> fx.Node:
     whole = call(aten.transpose.int, stacked, 1, 2)
     whole.meta = dict(node.meta)
     return whole
-
-
-_END = 2**63 - 1  # as ATen writes an open slice
-
-
-def _caller(draft: Draft, node: fx.Node) -> Callable[..., fx.Node]:
-    """Make a function that inserts a call before a node, with the note of where that was traced."""
-    notes: tuple[str, ...] = ("nn_module_stack", "stack_trace")
-    known = {key: node.meta[key] for key in notes if key in node.meta}
-
-    def call(target: Any, *args: Any) -> fx.Node:
-        with draft.graph.inserting_before(node):
-            made = draft.graph.call_function(target, args)
-        made.meta = dict(known)
-        return made
-
-    return call

@@ -1,0 +1,84 @@
+import pytest
+import torch
+from surgeon.export import Freedom
+from surgeon.export.fusion.planes import convolve_planes
+from torch import nn
+
+from .graphs import assert_exact, graph_of
+
+aten = torch.ops.aten
+
+
+def kinds(graph_module):
+    return [node.target for node in graph_module.graph.nodes if node.op == "call_function"]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("depth", [6, 7])
+@pytest.mark.parametrize("padding", [0, 1, 2])
+def test_two_planes_at_a_time_are_the_convolution_borders_included(bias, depth, padding):
+    network = nn.Conv3d(5, 6, 3, padding=(padding, 1, 1), stride=(1, 2, 1), bias=bias)
+    before, x = graph_of(network, 2, 5, depth, 8, 9)
+    after, report = convolve_planes(before)
+    assert report.details == ("conv3d: 2 planes at a time",)
+    assert kinds(after).count(aten.conv2d.default) == 4
+    assert aten.conv3d.default not in kinds(after)
+    assert_exact(before, after, x, sizes=(0, 1, 2))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "options"),
+    [
+        (3, {"stride": 2, "padding": 1}),
+        (3, {"dilation": 2, "padding": 2}),
+        ((2, 3, 1), {"padding": (1, 1, 0)}),
+        (5, {"padding": 2, "stride": (3, 1, 2)}),
+    ],
+)
+def test_taps_sum_to_the_convolution_borders_included(kernel, options):
+    before, x = graph_of(nn.Conv3d(4, 5, kernel, **options), 2, 4, 9, 8, 7)
+    after, report = convolve_planes(before)
+    assert report.details[0].endswith("taps")
+    assert aten.conv3d.default not in kinds(after)
+    assert_exact(before, after, x, sizes=(0, 1, 2))
+
+
+@pytest.mark.parametrize("freedom", [Freedom.BATCH, Freedom.NOTHING])
+def test_an_even_depth_needs_no_cut(freedom):
+    before, x = graph_of(nn.Conv3d(4, 4, 3, padding=1), 2, 4, 6, 6, 6, freedom=freedom)
+    after, _ = convolve_planes(before)
+    assert kinds(after).count(aten.slice.Tensor) == 4
+    assert_exact(before, after, x, sizes=(0,))
+
+
+def test_rewriting_twice_is_rewriting_once_and_the_input_stays():
+    before, _ = graph_of(nn.Conv3d(4, 4, 3, padding=1), 2, 4, 6, 6, 6)
+    after, _ = convolve_planes(before)
+    again, report = convolve_planes(after)
+    assert again is after
+    assert report.changed == 0
+    assert aten.conv3d.default in kinds(before)
+
+
+@pytest.mark.parametrize(
+    ("network", "reason"),
+    [
+        (nn.Conv3d(3, 8, 3), "too few channels"),
+        (nn.Conv3d(8, 3, 3), "too few channels"),
+        (nn.ConvTranspose3d(4, 4, 2, stride=2), "transposed"),
+        (nn.Conv3d(4, 4, 2, padding="same"), "padded unevenly"),
+    ],
+)
+def test_what_would_not_be_faster_comes_back_unchanged_with_the_reason(network, reason):
+    before, _ = graph_of(network, 2, network.in_channels, 6, 6, 6)
+    same, report = convolve_planes(before)
+    assert same is before
+    assert reason in report.rejected[0].reason
+
+
+def test_pointwise_grouped_and_flat_convolutions_are_not_looked_at():
+    network = nn.Sequential(nn.Conv3d(4, 4, 1), nn.Conv3d(4, 4, 3, groups=2), nn.Conv3d(4, 4, (1, 3, 3)))
+    before, _ = graph_of(network, 2, 4, 6, 6, 6)
+    same, report = convolve_planes(before)
+    assert same is before
+    assert report.rejected == ()
