@@ -18,7 +18,7 @@ aten = torch.ops.aten
 
 
 def with_free_bins(source: fx.GraphModule) -> fx.GraphModule:
-    """Return the graph with every pooling to several bins of a free size written out; itself if there is none."""
+    """Return the graph with every pooling to several bins of a free size written out, if there is one."""
     wanted = [node.name for node in source.graph.nodes if _has_free_size(node)]
     if not wanted:
         return source

@@ -18,8 +18,8 @@ from .gate import Case, Gate
 
 _STEPS = (1, 2, 4, 8, 16, 32, 64, 128)
 _SMALLEST_TRIED = 6
-# Seed and share of the example's spread. Loud noise saturates a network that ends in a sigmoid, and a saturated
-# output hides differences; faint noise does not reach what clips.
+# Seed and share of the example's spread. Loud noise saturates a network that ends in a sigmoid, and a
+# saturated output hides differences; faint noise does not reach what clips.
 _SEEDS = ((1, 1.0), (2, 0.1), (3, 4.0))
 # Pixels or voxels of the largest image the gate makes by itself, unless the example is larger.
 _MOST_POSITIONS = 1 << 18
@@ -79,7 +79,9 @@ def check_everything(
     if freedom.batch:
         gate.check_all(_batches(example))
     proved = (
-        _check_sizes(gate, example, limits, freedom) if freedom.sizes else Sizes(False, 0, *[_spatial(example)] * 2)
+        _check_sizes(gate, example, limits, freedom)
+        if freedom.sizes
+        else Sizes(False, 0, *[_spatial(example)] * 2)
     )
     gate.check_all(real_cases(example, freedom, samples))
     return proved

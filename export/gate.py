@@ -175,7 +175,9 @@ class Gate:
         own, of_export = self._roundings(case, expected, found)
         if of_export > _NO_WORSE * own:
             raise self._refusal(case, _describe(difference))
-        if own <= _MOST_ROUNDING * self.threshold.relative and self._keeps_classes(case, expected, difference):
+        if own <= _MOST_ROUNDING * self.threshold.relative and self._keeps_classes(
+            case, expected, difference
+        ):
             self.compared.append(Compared(case.what, case.shapes, difference, own))
             return True
         if case.vital:

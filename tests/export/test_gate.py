@@ -297,5 +297,5 @@ def test_the_largest_allowed_size_is_proved_and_none_beyond():
 
     sizes = check_everything(gate_for(limited), example(), Freedom.SIZES, Limits(1, 11), [])
     assert sizes.largest == (11, 11)
-    with pytest.raises(ExportError, match="sizes beyond 8 are outside what torch.export vouches for"):
+    with pytest.raises(ExportError, match=r"sizes beyond 8 are outside what torch\.export vouches for"):
         check_everything(gate_for(limited), example(), Freedom.SIZES, Limits(1, 8), [])
