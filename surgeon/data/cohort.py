@@ -32,12 +32,10 @@ class Cohort:
         path: the folder.
         format: how it was laid out, such as `images and masks`.
         cases: sorted by id.
-        classes: names; the index is the value in the label, 0 the background.
+        legend: what the values of the labels mean.
         spatial_dims: number of spatial axes of a sample.
         channels: number of channels of a sample.
         preparation: how images become inputs.
-        regions: the label values of each foreground class, where classes overlap.
-        ignore: the value in the label files of what nobody has labelled; samples hold `IGNORED` there.
         items: what cases without files are read from.
         splits: for each of train, validation and test its subjects, where the data declare them.
         memory: samples that were read before; None reads from disk each time.
@@ -47,16 +45,29 @@ class Cohort:
     path: Path
     format: str
     cases: tuple[Case, ...]
-    classes: tuple[str, ...]
+    legend: Legend
     spatial_dims: int
     channels: int
     preparation: Preparation
-    regions: LabelRegions | None = None
-    ignore: int | None = None
     items: Items | None = field(default=None, compare=False, repr=False)
     splits: dict[str, tuple[str, ...]] | None = None
     memory: SampleMemory | None = field(default=None, compare=False, repr=False)
     shelf: SampleShelf | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes; the index is the value in a sample's label, 0 the background."""
+        return self.legend.classes
+
+    @property
+    def regions(self) -> LabelRegions | None:
+        """The label values of each foreground class, where classes overlap."""
+        return self.legend.regions
+
+    @property
+    def ignore(self) -> int | None:
+        """The value in the files of what nobody has labelled; samples hold `IGNORED` there."""
+        return self.legend.ignore
 
     @property
     def subjects(self) -> tuple[str, ...]:
@@ -126,12 +137,11 @@ class Cohort:
         return whole
 
     def _decode(self, case: Case) -> Decoded:
-        legend = Legend(self.classes, self.regions, self.ignore)
         if case.item is not None:
             assert self.items is not None
-            return self.items.decode(case.item, self.preparation, legend)
+            return self.items.decode(case.item, self.preparation, self.legend)
         decode = decode_case if case.slice is None else decode_volume_once
-        return decode(case.images, case.label, self.preparation, legend)
+        return decode(case.images, case.label, self.preparation, self.legend)
 
     def _read(self, case: Case) -> Sample:
         decoded = self._decode(case)

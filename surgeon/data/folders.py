@@ -13,7 +13,8 @@ from .case import Case
 from .choices import Scale
 from .found import Found
 from .preparation import Preparation
-from .reading import VOLUMES, stem_of, suffix_of
+from .reading import KNOWN, stem_of, suffix_of
+from .volumes import VOLUMES
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img")
 LABEL_FOLDERS = ("masks", "mask", "labels", "label", "annotations", "segmentations")
@@ -45,11 +46,7 @@ def find_pairs(root: Path) -> Found | None:
                 )
             cases[case.id] = case
     if not cases:
-        raise DataError(
-            "the folder of images is empty",
-            where=str(folders[0]),
-            fix="put PNG, TIFF, JPEG, NPZ or NIfTI files",
-        )
+        raise _without_images(folders[0])
     ordered = tuple(cases[name] for name in sorted(cases))
     volumes = suffix_of(ordered[0].images[0]) in VOLUMES
     preparation = (
@@ -58,6 +55,12 @@ def find_pairs(root: Path) -> Found | None:
         else Preparation(scale=Scale.UNIT, multiple=32)
     )
     return Found("images and masks", ordered, None, preparation)
+
+
+def _without_images(folder: Path) -> DataError:
+    other = next((file for file in sorted(folder.rglob("*")) if file.is_file()), None)
+    what = "the folder of images is empty" if other is None else "no image is of a kind that is read"
+    return DataError(what, where=str(other or folder), fix=f"put files of {', '.join(KNOWN)}")
 
 
 def files_below(folder: Path) -> Iterator[Path]:

@@ -25,11 +25,13 @@ class Legend:
         regions: the label values of each foreground class, where classes overlap.
         ignore: the value in the files of voxels that are not labelled (nnU-Net's `ignore`); they count
             neither in a loss nor in a score.
+        values: the value of each class in the files; None where it is the class's place.
     """
 
     classes: tuple[str, ...]
     regions: LabelRegions | None = None
     ignore: int | None = None
+    values: tuple[int, ...] | None = None
 
     def read(self, values: NDArray[np.int64], where: str, *, binarise: bool = False) -> NDArray[np.int64]:
         """Turn the values of a label file into class numbers, or check that each is in a region.
@@ -56,13 +58,14 @@ class Legend:
             "classes": list(self.classes),
             "regions": None if self.regions is None else self.regions.to_dict(),
             "ignore": self.ignore,
+            "values": None if self.values is None else list(self.values),
         }
 
     def _read(self, values: NDArray[np.int64], where: str, binarise: bool) -> NDArray[np.int64]:
         if binarise:
             return (values > 0).astype(np.int64)
         if self.regions is None:
-            return _as_classes(values, self.classes, where)
+            return self._as_classes(values, where)
         unknown = sorted({int(value) for value in np.unique(values)} - self.regions.known)
         if unknown:
             raise DataError(
@@ -72,20 +75,25 @@ class Legend:
             )
         return values
 
-
-def _as_classes(values: NDArray[np.int64], classes: tuple[str, ...], where: str) -> NDArray[np.int64]:
-    # Two classes are often written as black and white.
-    if len(classes) == 2 and not ((values != 0) & (values != 255)).any():
-        return (values > 0).astype(np.int64)
-    if values.size and (values.min() < 0 or values.max() >= len(classes)):
-        unknown = sorted({int(v) for v in np.unique(values)} - set(range(len(classes))))
-        named = ", ".join(f"{index} {name}" for index, name in enumerate(classes))
-        raise DataError(
-            f"the label holds unknown classes: {_listed(unknown)} (known: {named})",
-            where=where,
-            fix="name every class with classes, or make all above 0 foreground with binarise (--binarise)",
-        )
-    return np.ascontiguousarray(values)
+    def _as_classes(self, values: NDArray[np.int64], where: str) -> NDArray[np.int64]:
+        known = self.values or tuple(range(len(self.classes)))
+        # Two classes are often written as black and white.
+        if known == (0, 1) and not ((values != 0) & (values != 255)).any():
+            return (values > 0).astype(np.int64)
+        if self.values is None and values.size and values.min() >= 0 and values.max() < len(known):
+            return np.ascontiguousarray(values)
+        unknown = sorted({int(value) for value in np.unique(values)} - set(known))
+        if unknown:
+            named = ", ".join(f"{value} {name}" for value, name in zip(known, self.classes, strict=True))
+            raise DataError(
+                f"the label holds unknown classes: {_listed(unknown)} (known: {named})",
+                where=where,
+                fix='name every class with --classes, or with its value in a dataset.json ("labels": '
+                '{"background": 0, "cell": 128}), or make all above 0 foreground with --binarise',
+            )
+        order = np.argsort(known)
+        placed: NDArray[np.int64] = order[np.searchsorted(np.asarray(known)[order], values)]
+        return placed
 
 
 def _listed(values: list[int]) -> str:

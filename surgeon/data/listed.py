@@ -19,8 +19,9 @@ from .functions import SPLITS
 from .items import SUBJECT_KEYS
 from .legend import Legend
 from .preparation import Preparation
-from .reading import VOLUMES, stem_of, suffix_of
+from .reading import stem_of, suffix_of
 from .regions import has_regions, read_regions
+from .volumes import VOLUMES
 
 # ACDC has two phases of a patient, as patient001_frame01: they belong into one split.
 _PHASE = re.compile(r"(patient\d+)_frame\d+$")
@@ -48,15 +49,15 @@ def _read_json(file: Path) -> Any:
         raise DataError(f"{file.name} is not JSON: {error}", where=str(file)) from error
 
 
-def class_names(labels: Any, where: str) -> tuple[str, ...]:
-    """Return the class names of a `dataset.json`, the index being the value in the label.
+def _named_values(labels: Any, where: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Return the class names of a `dataset.json` and their values, the background first.
 
     Args:
         labels: `{"background": 0, "liver": 1}` as nnU-Net v2 has it, or `{"0": "background", "1": "liver"}`.
         where: named in an error.
 
     Raises:
-        DataError: the values have gaps, or 0 is missing.
+        DataError: a value is none, or is named twice, or 0 is missing.
     """
     if not isinstance(labels, dict) or not labels:
         raise DataError(
@@ -66,16 +67,20 @@ def class_names(labels: Any, where: str) -> tuple[str, ...]:
         pairs = {int(key): str(name) for key, name in labels.items()}
     else:
         for name, value in labels.items():
-            if not isinstance(value, int) or isinstance(value, bool) or name == "ignore":
+            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
                 raise DataError(
-                    f"label {name!r} is an ignore label or of a value that is none",
+                    f"label {name!r} of {value!r} is no label value",
                     where=where,
-                    fix="write label files with one class at each voxel, without an ignore label",
+                    fix="write whole numbers, 0 for the background",
                 )
         pairs = {value: name for name, value in labels.items()}
-    if sorted(pairs) != list(range(len(pairs))) or len(pairs) != len(labels):
-        raise DataError(f"the label values {sorted(pairs)} are not 0, 1, 2, ...", where=where)
-    return tuple(pairs[value] for value in range(len(pairs)))
+    if min(pairs) != 0 or len(pairs) != len(labels):
+        raise DataError(
+            f"the label values {sorted(pairs)} need one background of value 0, and each value once",
+            where=where,
+        )
+    values = tuple(sorted(pairs))
+    return tuple(pairs[value] for value in values), values
 
 
 def declared_legend(content: dict[str, Any], where: str) -> Legend:
@@ -92,7 +97,8 @@ def declared_legend(content: dict[str, Any], where: str) -> Legend:
         _check_ignored(ignore, labels, where)
     if has_regions(labels):
         return Legend(*read_regions(labels or {}, content.get("regions_class_order"), where), ignore)
-    return Legend(class_names(labels, where), None, ignore)
+    names, values = _named_values(labels, where)
+    return Legend(names, None, ignore, None if values == tuple(range(len(values))) else values)
 
 
 def _check_ignored(ignore: int, labels: dict[str, Any], where: str) -> None:

@@ -83,12 +83,10 @@ def open_data(
         root,
         found.format,
         cases,
-        legend.classes,
+        legend,
         dims,
         1,
         how,
-        regions=legend.regions,
-        ignore=legend.ignore,
         items=found.items,
         splits=_split_subjects(found),
         memory=kept,
@@ -125,7 +123,8 @@ def _choose_legend(found: Found, how: Preparation, classes: tuple[str, ...] | No
             where=str(root),
             fix="leave classes out: dataset.json names them",
         )
-    return Legend(names, regions, declared.ignore)
+    values = declared.values if len(names) == len(declared.classes) and not how.binarise else None
+    return Legend(names, regions, declared.ignore, values)
 
 
 def _open_shelf(folder: Path, root: Path, how: Preparation, legend: Legend) -> SampleShelf:

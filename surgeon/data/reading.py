@@ -1,10 +1,9 @@
-"""Image and label files decoded to arrays: PNG, TIFF, JPEG, BMP, NPZ, NPY and NIfTI."""
+"""Image and label files decoded to arrays: pictures, NPZ, NPY and volumes."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +13,11 @@ from PIL import Image
 
 from surgeon.errors import DataError
 
-PICTURES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
+from .volumes import VOLUMES, Raw, decode_volume, shape_of_volume
+
+PICTURES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".pgm", ".ppm", ".pbm")
 ARRAYS = (".npz", ".npy")
-VOLUMES = (".nii.gz", ".nii")
 KNOWN = PICTURES + ARRAYS + VOLUMES
-
-
-@dataclass(frozen=True, slots=True)
-class Raw:
-    """A decoded file.
-
-    Attributes:
-        array: `(C, *spatial)` for an image, `(*spatial)` for a label.
-        spacing: size of a pixel or voxel in mm, one number for each spatial axis; 1 where a file says none.
-        directions: where the axes of a volume point in the body, such as `RAS`; empty where a file says none.
-    """
-
-    array: NDArray[Any]
-    spacing: tuple[float, ...]
-    directions: str = ""
-
-    def lies_as(self, other: Raw) -> bool:
-        """Whether two files have voxels of one size (within 1 %) and axes that point the same way."""
-        same_size = np.allclose(self.spacing, other.spacing, rtol=0.01)
-        return same_size and self.directions == other.directions
 
 
 def suffix_of(path: Path) -> str:
@@ -145,10 +125,8 @@ def shape_of(path: Path, axes: str = "xyz") -> tuple[int, ...]:
     """
     if suffix_of(path) in VOLUMES:
         _checked_suffix(path)
-        shape = tuple(int(side) for side in _guarded(path, _open_nifti).shape[:3])
-        if len(shape) < 3:
-            raise DataError(f"a volume of {len(shape)} axes, and 3 or 4 are read", where=str(path))
-        return tuple(shape["xyz".index(axis)] for axis in axes)
+        shape: tuple[int, ...] = _guarded(path, lambda file: shape_of_volume(file, axes))
+        return shape
     return tuple(read_image(path).array.shape[1:])
 
 
@@ -221,11 +199,37 @@ def _picture_channels(path: Path) -> NDArray[Any]:
 
 def _picture_values(path: Path) -> NDArray[Any]:
     picture = _picture(path)
-    # The numbers of a palette image are its classes; the colours only show them.
+    if picture.format == "JPEG":
+        return _black_and_white(picture, path)
+    if picture.mode == "P" and _is_black_and_white(picture):
+        picture = picture.convert("L")
+    # The numbers of any other palette image are its classes; the colours only show them.
     array = np.asarray(picture)
     if picture.mode in ("RGBA", "LA"):
         array = array[..., :-1]
     return array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
+
+
+def _is_black_and_white(picture: Image.Image) -> bool:
+    used = picture.convert("RGB").getcolors()
+    return used is not None and {colour for _, colour in used} <= {(0, 0, 0), (255, 255, 255)}
+
+
+def _black_and_white(picture: Image.Image, path: Path) -> NDArray[Any]:
+    """Return a mask of JPEG as 0 and 255: its compression blurs both.
+
+    Raises:
+        DataError: its values lie elsewhere, such as class numbers.
+    """
+    grey = np.asarray(picture.convert("L"))
+    between = float(((grey >= 32) & (grey < 224)).mean())
+    if 0 < grey.max() < 128 or between > 0.2:
+        raise DataError(
+            "the label is a JPEG whose values are not black and white: compression blurs class numbers",
+            where=str(path),
+            fix="write labels as PNG",
+        )
+    return ((grey >= 128) * np.uint8(255))[None]
 
 
 def _array_channels(path: Path) -> NDArray[Any]:
@@ -252,55 +256,7 @@ def _only_array(archive: Any, path: Path) -> NDArray[Any]:
     return array
 
 
-def _open_nifti(path: Path) -> Any:
-    import nibabel
-
-    return nibabel.load(path)  # type: ignore[attr-defined]
-
-
 def _read_volume(path: Path, axes: str, orientation: str | None) -> Raw:
-    raw: Raw = _guarded(path, lambda file: _decode_volume(file, axes, orientation))
+    raw: Raw = _guarded(path, lambda file: decode_volume(file, axes, orientation))
     check_array(raw.array, path)
     return raw
-
-
-def _decode_volume(path: Path, axes: str, orientation: str | None) -> Raw:
-    import nibabel
-
-    image = _open_nifti(path)
-    if orientation is not None:
-        target = nibabel.orientations.axcodes2ornt(orientation)
-        turn = nibabel.orientations.ornt_transform(nibabel.io_orientation(image.affine), target)
-        image = image.as_reoriented(turn)
-    spacing = tuple(float(size) for size in image.header.get_zooms()[:3])
-    if len(spacing) < 3 or image.ndim not in (3, 4):
-        raise DataError(f"a volume of {image.ndim} axes, and 3 or 4 are read", where=str(path))
-    _check_voxel_size(spacing, image.affine, path)
-    array = np.asanyarray(image.dataobj)
-    array = array[None] if array.ndim == 3 else np.moveaxis(array, -1, 0)
-    directions = nibabel.aff2axcodes(image.affine)
-    order = ["xyz".index(axis) for axis in axes]
-    return Raw(
-        array.transpose(0, *(axis + 1 for axis in order)),
-        tuple(spacing[axis] for axis in order),
-        "".join(str(directions[axis]) for axis in order),
-    )
-
-
-def _check_voxel_size(spacing: tuple[float, ...], affine: NDArray[Any], path: Path) -> None:
-    if not all(0 < size < np.inf for size in spacing) or not np.isfinite(affine).all():
-        raise DataError(
-            f"the voxel size {spacing} is no size", where=str(path), fix="write the file with its spacing"
-        )
-    edges = tuple(float(size) for size in np.linalg.norm(affine[:3, :3], axis=0))
-    if not np.allclose(edges, spacing, rtol=0.01):
-        raise DataError(
-            f"the file says two voxel sizes: {_sizes(spacing)} mm in its header, {_sizes(edges)} mm in its"
-            " affine",
-            where=str(path),
-            fix="write the file again with one of them",
-        )
-
-
-def _sizes(spacing: tuple[float, ...]) -> str:
-    return " x ".join(f"{size:.3g}" for size in spacing)

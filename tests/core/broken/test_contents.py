@@ -326,7 +326,7 @@ FOLDERS: dict[str, tuple[Build, str | None]] = {
     "an image elsewhere": (entry("../../etc/passwd"), "missing"),
     "a label that is nothing": (entry("imagesTr/brain0.nii.gz", None), "no pair"),
     "labels as a list": (listed(labels=["background", "part"]), "names no labels"),
-    "labels from 1": (listed(labels={"1": "background", "2": "part"}), "are not 0, 1, 2"),
+    "labels from 1": (listed(labels={"1": "background", "2": "part"}), "need one background of value 0"),
     "labels of one name": (listed(labels={"0": "part", "1": "part"}), "two or more different names"),
     "no labels": (listed(labels=None), "names no labels"),
     "nnU-Net with a third channel": (raw(channel_names={"0": "a", "1": "b", "2": "c"}), "names 3"),

@@ -354,7 +354,7 @@ def gzip_cut_short(root: Path) -> Path:
         (nnunet_without_images, "the data folder has no images"),
         (nnunet_channel_missing, r"case 'ct1' has the channels \[0\], dataset.json names 2"),
         (nnunet_label_missing, "an image has no label"),
-        (nnunet_gap, r"the label values \[0, 2\] are not 0, 1, 2"),
+        (nnunet_gap, r"unknown classes: 1 \(known: 0 background, 2 x\)"),
         (nnunet_nameless, "dataset.json names no labels"),
         (nnunet_region_value, "regions_class_order has to name one value for each of the 1 regions"),
         (decathlon_without_labels, "an entry of training has no pair"),

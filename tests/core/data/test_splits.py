@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from surgeon.data import Case, Cohort, Preparation, Splits, split_subjects
+from surgeon.data import Case, Cohort, Legend, Preparation, Splits, split_subjects
 from surgeon.errors import DataError
 
 
 def cohort_of(subjects: list[str]) -> Cohort:
     cases = tuple(Case(f"{s}-{i}", s, (), None, f"{s}-{i}") for s in subjects for i in range(2))
-    return Cohort(Path("data"), "made up", cases, ("background", "part"), 2, 1, Preparation())
+    return Cohort(Path("data"), "made up", cases, Legend(("background", "part")), 2, 1, Preparation())
 
 
 @given(count=st.integers(3, 60), seed=st.integers(0, 99))

@@ -1,8 +1,9 @@
 """A result folder and predictions made by nnU-Net itself, in a process of its own.
 
-`python -m tests.core.hosts.nnunet_library ROOT CONFIGURATION SPACING [regions]` fingerprints and plans a
-small raw dataset under ROOT with nnU-Net, trains a few steps with its trainer's network and loss, lets the
-trainer write its checkpoint, and predicts two cases with nnU-Net's predictor.
+`python -m tests.core.hosts.nnunet_library ROOT CONFIGURATION SPACING [regions] [ignore]` fingerprints and
+plans a small raw dataset under ROOT with nnU-Net, trains a few steps with its trainer's network and loss,
+lets the trainer write its checkpoint, and predicts two cases with nnU-Net's predictor. With the words
+`ROOT implanted RUN` it predicts them with the implanted network of a RUN in place of its own.
 """
 
 from __future__ import annotations
@@ -53,13 +54,16 @@ def generated(index: int) -> tuple[np.ndarray, np.ndarray]:
     return image.clip(0).astype(np.float32), label.astype(np.uint8)
 
 
-def write_raw(folder: Path, depth: float, regions: bool, count: int = 5) -> None:
+def write_raw(folder: Path, depth: float, words: list[str], count: int = 5) -> None:
     """Write an nnU-Net raw folder whose cases have several spacings and a border of zeros."""
     for kind in ("imagesTr", "labelsTr"):
         (folder / kind).mkdir(parents=True)
     for index, (image, label) in enumerate(volumes(count)):
         affine = np.diag([1.0, 1.0 + 0.05 * index, depth * (1 + 0.1 * index), 1.0])
         border = ((3, 2), (0, 4), (1, 0))
+        if "ignore" in words:  # every third slice is labelled, as in sparse annotations
+            seen = np.arange(label.shape[2]) % 3 == 0
+            label[:, :, ~seen] = 3
         for kind, name, array in (
             ("imagesTr", f"hippo_{index:03d}_0000", np.pad(image, border)),
             ("labelsTr", f"hippo_{index:03d}", np.pad(label, border)),
@@ -71,21 +75,23 @@ def write_raw(folder: Path, depth: float, regions: bool, count: int = 5) -> None
         "numTraining": count,
         "file_ending": ".nii.gz",
     }
-    if regions:
+    if "regions" in words:
         content |= {
             "labels": {"background": 0, "whole": [1, 2], "posterior": [2]},
             "regions_class_order": [1, 2],
         }
+    if "ignore" in words:
+        content["labels"]["ignore"] = 3
     (folder / "dataset.json").write_text(json.dumps(content))
 
 
-def main(root: Path, configuration: str, depth: float, regions: bool) -> None:
+def main(root: Path, configuration: str, depth: float, words: list[str]) -> None:
     """Plan, train a little, save and predict with nnU-Net."""
     places = {"raw": root / "raw", "preprocessed": root / "preprocessed", "results": root / "results"}
     for name, place in places.items():
         place.mkdir(parents=True)
         os.environ[f"nnUNet_{name}"] = str(place)
-    write_raw(places["raw"] / DATASET, depth, regions)
+    write_raw(places["raw"] / DATASET, depth, words)
 
     from nnunetv2.experiment_planning.plan_and_preprocess_api import (
         extract_fingerprint_dataset,
@@ -95,8 +101,13 @@ def main(root: Path, configuration: str, depth: float, regions: bool) -> None:
 
     extract_fingerprint_dataset(4, num_processes=1)
     plan_experiment_dataset(4)
-    preprocess_dataset(4, configurations=(configuration,), num_processes=(1,))
+    planned = "3d_fullres" if configuration == "3d_lowres" else configuration
+    preprocess_dataset(4, configurations=(planned,), num_processes=(1,))
     plans = json.loads((places["preprocessed"] / DATASET / "nnUNetPlans.json").read_text())
+    if configuration != planned:
+        # These volumes are too small for nnU-Net to plan it: the same plan with larger voxels.
+        full = plans["configurations"][planned]
+        plans["configurations"][configuration] = {**full, "spacing": [1.4 * mm for mm in full["spacing"]]}
     for settings in plans["configurations"].values():
         # A network that trains in seconds: fewer features, everything else as planned.
         if "architecture" in settings:
@@ -107,7 +118,6 @@ def main(root: Path, configuration: str, depth: float, regions: bool) -> None:
 
 def train(plans: dict[str, Any], dataset: dict[str, Any], configuration: str, root: Path) -> None:
     import torch
-    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
     torch.manual_seed(0)
@@ -125,11 +135,30 @@ def train(plans: dict[str, Any], dataset: dict[str, Any], configuration: str, ro
     fit(trainer, images[2:], dataset)
     trainer.save_checkpoint(str(result / "fold_0" / "checkpoint_final.pth"))
 
-    predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False, verbose=False)
-    predictor.initialize_from_trained_model_folder(str(result), use_folds=(0,))
-    (root / "predicted").mkdir()
-    predictor.predict_from_files_sequential([[str(image)] for image in images[:2]], str(root / "predicted"))
     (root / "result").symlink_to(result)
+    predict(root, "predicted")
+
+
+def predict(root: Path, name: str, run: Path | None = None) -> None:
+    """Predict two cases with nnU-Net's predictor, with its own network or the implanted one of a RUN."""
+    import torch
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+    predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False, verbose=False)
+    predictor.initialize_from_trained_model_folder(str(root / "result"), use_folds=(0,))
+    if run is not None:
+        import surgeon.search
+
+        from surgeon.hosts import open_host
+
+        host = open_host(str(root / "result"))
+        network = surgeon.search.load_implant(host.module, run / "implant.safetensors", inputs=host.example)
+        assert any(name.startswith("implants.") for name in network.state_dict())
+        predictor.network = network.eval()
+        predictor.list_of_parameters = [network.state_dict()]
+    images = sorted((root / "raw" / DATASET / "imagesTr").glob("*.nii.gz"))
+    (root / name).mkdir()
+    predictor.predict_from_files_sequential([[str(image)] for image in images[:2]], str(root / name))
 
 
 def fit(trainer: Any, images: list[Path], dataset: dict[str, Any]) -> None:
@@ -179,4 +208,7 @@ def patch(x: Any, size: list[int]) -> Any:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]), "regions" in sys.argv)
+    if sys.argv[2] == "implanted":
+        predict(Path(sys.argv[1]), "implanted", Path(sys.argv[3]))
+        sys.exit()
+    main(Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]), sys.argv[4:])

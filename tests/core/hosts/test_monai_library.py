@@ -117,11 +117,12 @@ def train(root: Path, data: Path) -> None:
     torch.save(network.state_dict(), root / "models" / "model.pt")
 
 
-def predicted_by_bundle(root: Path, file: Path) -> np.ndarray:
-    """Run the bundle's own chain on a file."""
+def predicted_by_bundle(root: Path, file: Path, network: torch.nn.Module | None = None) -> np.ndarray:
+    """Run the bundle's own chain on a file, with its own network or another."""
     parts = parsed(root)
-    network = parts["network"].eval()
-    network.load_state_dict(torch.load(root / "models" / "model.pt"))
+    if network is None:
+        network = parts["network"].eval()
+        network.load_state_dict(torch.load(root / "models" / "model.pt"))
     item = parts["preprocessing"]({"image": str(file)})
     with torch.no_grad():
         item["pred"] = parts["inferer"](item["image"][None], network)[0]

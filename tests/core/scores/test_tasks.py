@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from surgeon.data import Cohort, Preparation
+from surgeon.data import Cohort, Legend, Preparation
 from surgeon.errors import DataError
 from surgeon.scores import Activation, Task, find_task
 from surgeon.scores.tasks import beyond
@@ -18,7 +18,7 @@ CLASSES = ("background", "one", "two")
 
 
 def cohort(classes: int = 2, dims: int = 2) -> Cohort:
-    return Cohort(Path("data"), "made up", (), CLASSES[:classes], dims, 1, Preparation())
+    return Cohort(Path("data"), "made up", (), Legend(CLASSES[:classes]), dims, 1, Preparation())
 
 
 def noise(*shape: int) -> torch.Tensor:
