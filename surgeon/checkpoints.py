@@ -1,12 +1,12 @@
-"""Weights read safely from a file, and fitted into a network."""
+"""Weights read safely from a file."""
 
 from __future__ import annotations
 
 import hashlib
 import pickle
 import zipfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +31,12 @@ _NESTS = (
     "weights",
     "params",
     "ema_state_dict",
+    "state_dict_ema",
     "model_ema",
     "ema",
 )
 # A dictionary may hold itself.
 _DEEPEST = 8
-# What wrappers put before every name: DataParallel, torch.compile, Lightning, training scripts.
-_PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +47,13 @@ class Checkpoint:
         path: the file.
         weights: tensors by name, prefixes of wrappers still on.
         report: where in the file they were.
+        others: other weights in the file, such as averaged copies, by where they lie.
     """
 
     path: Path
     weights: Weights
     report: tuple[str, ...]
+    others: dict[str, Weights] = field(default_factory=dict)
 
 
 def read_checkpoint(path: str | Path, *, trust: bool = False) -> Checkpoint:
@@ -72,15 +73,21 @@ def read_checkpoint(path: str | Path, *, trust: bool = False) -> Checkpoint:
     content = read_content(file, trust=trust)
     if isinstance(content, nn.Module):
         return Checkpoint(file, dict(content.state_dict()), ("a whole pickled network",))
-    found = find_weights(content)
-    if found is None:
+    found = dict(all_weights(content))
+    if not found:
         raise CheckpointError(
             f"the checkpoint holds no weights, but {_describe(content)}",
             where=str(file),
             fix="save network.state_dict()",
         )
-    nest, weights = found
-    return Checkpoint(file, weights, (f"weights found under {nest!r}",) if nest else ())
+    nest, weights = next(iter(found.items()))
+    others = {name: other for name, other in found.items() if name != nest}
+    return Checkpoint(file, weights, under(nest), others)
+
+
+def under(nest: str) -> tuple[str, ...]:
+    """Say where in a file the weights were; nothing where they are the file."""
+    return (f"weights found under {nest!r}",) if nest else ()
 
 
 def read_content(path: str | Path, *, trust: bool = False) -> Any:
@@ -105,66 +112,6 @@ def read_weights(path: str | Path, *, trust: bool = False) -> Weights:
         CheckpointError: as `read_checkpoint`.
     """
     return read_checkpoint(path, trust=trust).weights
-
-
-def load_weights(
-    module: nn.Module, weights: Mapping[str, Tensor], *, where: str = "", strict: bool = True
-) -> tuple[str, ...]:
-    """Copy weights into a network, after taking off the prefixes that wrappers put before every name.
-
-    Args:
-        module: changed in place, and only when everything fits.
-        weights: tensors by name.
-        where: the file, named in an error.
-        strict: whether every name must be there and none may be left over. Shapes must always agree.
-
-    Returns:
-        what was done to the names.
-
-    Raises:
-        CheckpointError: names are missing or unexpected, shapes differ, or a tensor is sparse, complex or not
-            finite.
-    """
-    own = module.state_dict()
-    prefix, fitted = _without_prefix(weights, own)
-    missing = [name for name in own if name not in fitted and not name.endswith("num_batches_tracked")]
-    unexpected = [name for name in fitted if name not in own]
-    shared = [name for name in fitted if name in own]
-    if (strict and (missing or unexpected)) or not shared:
-        raise CheckpointError(
-            f"the checkpoint is of another network: missing {_shorten(missing)};"
-            f" unexpected {_shorten(unexpected)}",
-            where=where,
-            fix="give the checkpoint of this network, or the arguments it was built with",
-        )
-    for name in shared:
-        _check_values(name, fitted[name], where)
-        if fitted[name].shape != own[name].shape:
-            raise CheckpointError(
-                f"{name} has shape {tuple(fitted[name].shape)} in the checkpoint,"
-                f" {tuple(own[name].shape)} in the network",
-                where=where,
-                fix="build the network with the arguments it was trained with",
-            )
-    module.load_state_dict({name: fitted[name] for name in shared}, strict=False)
-    notes = [f"prefix {prefix!r} taken off every name"] if prefix else []
-    if missing or unexpected:
-        notes.append(f"not strict: missing {_shorten(missing)}; unexpected {_shorten(unexpected)}")
-    return tuple(notes)
-
-
-def _check_values(name: str, tensor: Tensor, where: str) -> None:
-    kind = "sparse" if tensor.layout is not torch.strided else str(tensor.dtype).removeprefix("torch.")
-    if kind == "sparse" or tensor.is_complex() or tensor.is_quantized:
-        raise CheckpointError(
-            f"{name} is {kind}, which cannot be loaded", where=where, fix="save plain floats"
-        )
-    if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-        raise CheckpointError(
-            f"the weights are not finite: {name} holds NaN or infinity",
-            where=where,
-            fix="take an earlier checkpoint: the training that wrote this one had diverged",
-        )
 
 
 def fingerprint(module: nn.Module) -> str:
@@ -221,7 +168,7 @@ def _read_pickle(file: Path, trust: bool) -> Any:
         names = [] if trust or not isinstance(error, pickle.UnpicklingError) else _unsafe_globals(file)
         if names:
             raise CheckpointError(
-                f"the checkpoint would run code when it is read: {_shorten(names)}",
+                f"the checkpoint would run code when it is read: {shorten(names)}",
                 where=str(file),
                 fix="save network.state_dict() instead, or trust the file (--trust) if you know who wrote it",
             ) from error
@@ -248,50 +195,38 @@ def _numpy_scalars() -> list[Any]:
     return [scalar, old, np.dtype, *kinds]
 
 
-def find_weights(content: Any, nest: str = "") -> tuple[str, Weights] | None:
-    """Find the weights in the content of a checkpoint, however deep they lie.
+def all_weights(content: Any, nest: str = "") -> Iterator[tuple[str, Weights]]:
+    """Find the weights in the content of a checkpoint, however deep they lie, the likeliest first.
 
     Args:
         content: what was read.
         nest: where it lies.
 
-    Returns:
-        where the weights lie, as keys with dots between them, and the weights; None if there are none.
+    Yields:
+        where weights lie, as keys with dots between them, and the weights.
     """
     if not isinstance(content, Mapping) or nest.count(".") >= _DEEPEST:
-        return None
+        return
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
     if tensors and len(tensors) == len([v for v in content.values() if not isinstance(v, int | float | str)]):
-        return nest, tensors
+        yield nest, tensors
+        return
     order = [name for name in _NESTS if name in content]
     order += [name for name in content if name not in order and "optim" not in str(name).lower()]
     for name in order:
-        found = find_weights(content[name], f"{nest}.{name}" if nest else str(name))
-        if found is not None:
-            return found
-    return (nest, tensors) if tensors else None
-
-
-def _without_prefix(weights: Mapping[str, Tensor], own: Mapping[str, Any]) -> tuple[str, Weights]:
-    """Take off the prefix after which most names are the network's own; none where it makes no gain."""
-    best, best_weights = "", dict(weights)
-    prefix, current = "", dict(weights)
-    while True:
-        if len(own.keys() & current.keys()) > len(own.keys() & best_weights.keys()):
-            best, best_weights = prefix, current
-        step = next((p for p in _PREFIXES if current and all(name.startswith(p) for name in current)), None)
-        if step is None:
-            return best, best_weights
-        prefix, current = prefix + step, {name.removeprefix(step): value for name, value in current.items()}
+        yield from all_weights(content[name], f"{nest}.{name}" if nest else str(name))
+    if tensors:
+        yield nest, tensors
 
 
 def _describe(content: Any) -> str:
     if isinstance(content, Mapping):
-        return f"the keys {_shorten([str(key) for key in content])}"
+        return f"the keys {shorten([str(key) for key in content])}"
     return f"a {type(content).__name__}"
 
 
-def _shorten(names: list[str], most: int = 4) -> str:
+def shorten(names: Sequence[str], most: int = 4) -> str:
+    """Return the first names, and how many more there are."""
     if not names:
         return "none"
     shown = ", ".join(names[:most])

@@ -15,9 +15,9 @@ from typing import Any
 
 from torch import nn
 
-from surgeon.checkpoints import load_weights, read_checkpoint
 from surgeon.data import Padding, Placing, Preparation, Resampling, Scale, Weighting, Window
 from surgeon.errors import DataError, HostError
+from surgeon.fitting import load_checkpoint
 
 from .host import Host
 from .inputs import first_layout, smallest_multiple
@@ -59,10 +59,9 @@ def open_bundle(folder: Path, *, trust: bool = False) -> Host:
     weights = next((folder / "models" / n for n in _WEIGHTS if (folder / "models" / n).is_file()), None)
     if weights is None:
         raise HostError("the bundle has no models/model.pt", where=str(folder), fix="download its weights")
-    content = read_checkpoint(weights, trust=trust)
-    notes = load_weights(network, content.weights, where=str(weights))
+    notes = load_checkpoint(network, weights, trust=trust)
     preparation, remarks = _preparation(design, network.eval())
-    report = (f"MONAI bundle, {file.name}", *content.report, *notes, *remarks)
+    report = (f"MONAI bundle, {file.name}", *notes, *remarks)
     classes = _class_names(folder, design)
     return Host(network, str(folder), type(network).__name__, None, preparation, report, classes)
 

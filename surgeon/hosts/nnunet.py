@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from surgeon.checkpoints import find_weights, load_weights, read_content
+from surgeon.checkpoints import all_weights, read_content
 from surgeon.data import Preparation, Resampling, Scale, Window, declared_legend
 from surgeon.errors import HostError
+from surgeon.fitting import load_weights
 
 from .host import Host
 from .libraries import read_json, require
@@ -42,7 +43,7 @@ def open_nnunet(folder: Path, arguments: Mapping[str, Any] | None = None, *, tru
     plans, dataset = read_json(folder / "plans.json"), read_json(folder / "dataset.json")
     file = _choose_checkpoint(folder, dict(arguments or {}))
     content = read_content(file, trust=trust)
-    found = find_weights(content)
+    found = next(all_weights(content), None)
     if found is None or not isinstance(content, Mapping):
         raise HostError("the checkpoint holds no network_weights", where=str(file))
     name = str((content.get("init_args") or {}).get("configuration") or folder.name.split("__")[-1])

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from surgeon.checkpoints import load_weights, read_checkpoint
 from surgeon.errors import HostError
+from surgeon.fitting import load_checkpoint
 
 from .bundles import find_config, open_bundle
 from .factories import build_host
@@ -81,10 +81,8 @@ def open_host(
 
 
 def _with_checkpoint(host: Host, file: Path, trust: bool, strict: bool) -> Host:
-    content = read_checkpoint(file, trust=trust)
-    notes = load_weights(host.module, content.weights, where=str(file), strict=strict)
-    report = host.report + content.report + notes
-    return dataclasses.replace(host, report=report)
+    notes = load_checkpoint(host.module, file, trust=trust, strict=strict)
+    return dataclasses.replace(host, report=host.report + notes)
 
 
 def _open_pt2(place: Path, checkpoint: str | Path | None, arguments: Mapping[str, Any] | None) -> Host:

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from surgeon.checkpoints import load_weights, read_checkpoint
 from surgeon.errors import HostError
+from surgeon.fitting import load_checkpoint
 
 from .host import Host
 from .libraries import read_json, require
@@ -47,9 +47,7 @@ def _open_smp(folder: Path, config: dict[str, Any], trust: bool) -> Host:
     network = _built(_class_of(library, str(config["_model_class"]), folder), arguments, folder)
     files = [folder / name for name in ("model.safetensors", "pytorch_model.bin")]
     file = next((file for file in files if file.is_file()), files[0])
-    content = read_checkpoint(file, trust=trust)
-    notes = load_weights(network, content.weights, where=str(file))
-    report = ("segmentation_models_pytorch folder", *content.report, *notes)
+    report = ("segmentation_models_pytorch folder", *load_checkpoint(network, file, trust=trust))
     return Host(network.eval(), str(folder), type(network).__name__, report=report)
 
 

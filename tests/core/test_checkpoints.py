@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from surgeon.checkpoints import fingerprint, load_weights, read_checkpoint, read_weights
+from surgeon.checkpoints import fingerprint, read_checkpoint, read_weights
 from surgeon.errors import CheckpointError
+from surgeon.fitting import load_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit")
 

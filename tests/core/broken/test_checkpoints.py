@@ -16,8 +16,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from surgeon.checkpoints import fingerprint, load_weights, read_checkpoint
+from surgeon.checkpoints import fingerprint, read_checkpoint
 from surgeon.errors import CheckpointError
+from surgeon.fitting import load_weights
 from tests.core.broken.files import DAMAGES, folder_instead, gone, link_to_itself, link_to_nowhere
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit")
