@@ -21,8 +21,27 @@ from types import ModuleType
 from typing import Any
 
 
+def local_file(name: str) -> Path | None:
+    """Return the file below the working directory that a module's name means.
+
+    Args:
+        name: such as `models.net`.
+
+    Returns:
+        the file; None where there is none, or where a module of that name is installed, which goes first.
+    """
+    try:
+        if importlib.util.find_spec(name.partition(".")[0]) is not None:
+            return None
+    except (ImportError, ValueError):
+        return None
+    place = Path.cwd().joinpath(*name.split("."))
+    files = (place.with_name(f"{place.name}.py"), place / "__init__.py")
+    return next((file for file in files if file.is_file()), None)
+
+
 def import_file(file: Path) -> ModuleType:
-    """Import a Python file with the modules beside it, afresh.
+    """Import a Python file with the modules beside it and those of the folders above, afresh.
 
     Args:
         file: where it lies. In a package (a folder with `__init__.py`) it is imported as part of it.
@@ -42,7 +61,7 @@ def import_file(file: Path) -> ModuleType:
     package = ModuleType(prefix, "The files of a repository.")
     package.__path__ = folders
     sys.modules[prefix] = package
-    repository = _Repository(prefix, folders)
+    repository = _Repository(prefix, folders, tuple(root.parents)[:-1][:_HIGHEST])
     path_before = list(sys.path)
     try:
         with repository.found_first():
@@ -51,12 +70,17 @@ def import_file(file: Path) -> ModuleType:
         sys.path[:] = path_before
 
 
+# How many folders above a file are searched for what it imports.
+_HIGHEST = 4
+
+
 class _Repository:
     """The folders of a repository, and the `__import__` its modules see."""
 
-    def __init__(self, prefix: str, folders: Sequence[str]) -> None:
+    def __init__(self, prefix: str, folders: list[str], above: Sequence[Path]) -> None:
         self._prefix = prefix
-        self._folders = list(folders)
+        self._folders = folders
+        self._above = above
         self._builtins = {**vars(builtins), "__import__": self._import}
         self._is_own: dict[str, bool] = {}
 
@@ -112,11 +136,19 @@ class _Repository:
             return True
         # A folder without __init__.py comes after every installed module, as it does on sys.path.
         plain = any((Path(folder) / top).is_dir() for folder in self._folders)
-        if not plain:
-            return False
         spec = importlib.util.find_spec(top)
         # Another folder without __init__.py, which some library has put on sys.path, does not hide it.
-        return spec is None or spec.origin is None
+        if plain:
+            return spec is None or spec.origin is None
+        return spec is None and self._reach_up(top)
+
+    def _reach_up(self, top: str) -> bool:
+        """Add the folder above that has the module: `models/net.py` is written to be run from there."""
+        for folder in self._above:
+            if (folder / f"{top}.py").is_file() or (folder / top).is_dir():
+                self._folders.append(str(folder))
+                return True
+        return False
 
 
 class _Loader(SourceFileLoader):

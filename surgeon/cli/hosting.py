@@ -123,9 +123,12 @@ def _noise(shapes: Sequence[tuple[int, ...]]) -> tuple[Tensor, ...]:
 
 def _anchored(spec: str) -> str:
     """Return a spec whose file or folder, if it is one, is named from the root."""
+    from surgeon.repository import local_file
+
     path, colon, factory = spec.rpartition(":")
-    if colon and path.endswith(".py"):
-        return f"{Path(path).resolve()}:{factory}"
+    if colon and not Path(spec).exists():
+        file = Path(path) if path.endswith(".py") else local_file(path)
+        return spec if file is None else f"{file.resolve()}:{factory}"
     return str(Path(spec).resolve()) if Path(spec).exists() else spec
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from surgeon.errors import DataError
-from surgeon.repository import import_file
+from surgeon.repository import import_file, local_file
 
 from .case import Case
 from .choices import Scale
@@ -120,7 +120,8 @@ def _entries(dataset: Any, where: str) -> Any:
 def _call(spec: str) -> Any:
     place, _, name = spec.rpartition(":")
     try:
-        module = import_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+        file = Path(place) if place.endswith(".py") else local_file(place)
+        module = importlib.import_module(place) if file is None else import_file(file)
         return getattr(module, name)()
     except (Exception, SystemExit) as error:
         first = (str(error).strip().splitlines() or [""])[0][:160]

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from surgeon.errors import HostError
-from surgeon.repository import import_file
+from surgeon.repository import import_file, local_file
 
 
 def build_host(spec: str, arguments: Mapping[str, Any] | None = None) -> nn.Module:
@@ -55,7 +55,8 @@ def _import_module(place: str, spec: str) -> Any:
     if is_file and not Path(place).is_file():
         raise HostError("no such file", where=place, fix="give an existing file as path/to/file.py:factory")
     try:
-        return import_file(Path(place)) if is_file else importlib.import_module(place)
+        file = Path(place) if is_file else local_file(place)
+        return importlib.import_module(place) if file is None else import_file(file)
     except ModuleNotFoundError as error:
         missing = error.name or place
         wanted = not is_file and (missing == place or place.startswith(f"{missing}."))

@@ -202,6 +202,45 @@ def test_ours_are_not_hidden_by_theirs_nor_theirs_by_ours(tmp_path: Path) -> Non
         importlib.import_module("late")
 
 
+def run_from_its_root(root: Path) -> Path:
+    """Write a network that imports as it does where its repository's root is the working directory."""
+    (root / "models").mkdir(parents=True)
+    (root / "utils.py").write_text("CHANNELS = 5\n")
+    (root / "models" / "parts.py").write_text("import utils\nfrom torch import nn\nPart = nn.Conv2d\n")
+    (root / "models" / "net.py").write_text(
+        "from models.parts import Part, utils\ndef build():\n    return Part(utils.CHANNELS, 1, 1)\n"
+    )
+    return root
+
+
+def test_a_file_may_import_from_the_folders_above_it(tmp_path: Path) -> None:
+    path = list(sys.path)
+    root = run_from_its_root(tmp_path / "repository")
+    assert load(f"{root / 'models' / 'net.py'}:build").in_channels == 5
+    assert sys.path == path
+    (root / "models" / "lost.py").write_text("import no_such_thing\n")
+    with pytest.raises(HostError, match="no module named 'no_such_thing', which the host's code imports"):
+        load(f"{root / 'models' / 'lost.py'}:build")
+
+
+def test_a_module_below_the_working_directory_is_found_and_remembered_as_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from surgeon.cli.hosting import HostRequest
+
+    root = run_from_its_root(tmp_path / "repository")
+    monkeypatch.chdir(root)
+    path = list(sys.path)
+    assert load("models.net:build").in_channels == 5
+    assert sys.path == path
+    assert "models" not in sys.modules
+    known = HostRequest("models.net:build").to_dict()["spec"]
+    assert known == f"{root / 'models' / 'net.py'}:build"
+    monkeypatch.chdir(tmp_path)
+    assert load(known).in_channels == 5
+    assert HostRequest("torch.nn:Conv2d").to_dict()["spec"] == "torch.nn:Conv2d"
+
+
 def test_a_file_in_a_package_may_import_relatively(tmp_path: Path) -> None:
     package = tmp_path / "package"
     package.mkdir()
