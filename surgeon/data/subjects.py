@@ -79,9 +79,8 @@ def _match(pattern: re.Pattern[str], case: Case) -> str:
 def _read_table(file: Path) -> dict[str, dict[str, str]]:
     if not file.is_file():
         raise DataError("no such table of subjects", where=str(file))
-    with file.open(newline="", encoding="utf-8-sig") as content:
-        rows = list(csv.DictReader(content))
-    columns = {name.strip().lower(): name for name in (rows[0] if rows else {})}
+    rows = _rows(file)
+    columns = {name.strip().lower(): name for name in (rows[0] if rows else {}) if name}
     case = next((columns[name] for name in _CASE_COLUMNS if name in columns), None)
     subject = next((columns[name] for name in _SUBJECT_COLUMNS if name in columns), None)
     if case is None or subject is None:
@@ -89,13 +88,31 @@ def _read_table(file: Path) -> dict[str, dict[str, str]]:
             "the table of subjects lacks a column", where=str(file), fix="name two columns case and subject"
         )
     others = {name: columns.get(name, "") for name in ("stratum", "split")}
-    return {
-        row[case]: {
-            "subject": row[subject],
-            **{name: (row.get(column) or "").strip() for name, column in others.items()},
-        }
-        for row in rows
-    }
+    table: dict[str, dict[str, str]] = {}
+    for row in rows:
+        found = {name: (row.get(column) or "").strip() for name, column in others.items()}
+        found["subject"] = (row[subject] or "").strip()
+        if table.setdefault((row[case] or "").strip(), found) != found:
+            raise DataError(
+                f"the table of subjects says two things of the case {row[case]!r}",
+                where=str(file),
+                fix="keep one of its rows",
+            )
+    return table
+
+
+def _rows(file: Path) -> list[dict[str, str]]:
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"the table of subjects is no text in UTF-8: {error.reason}",
+            where=str(file),
+            fix="save it as CSV in UTF-8",
+        ) from error
+    # Office programs write semicolons where a comma is part of numbers.
+    comma = max(",;\t", key=(lines[0] if lines else "").count)
+    return list(csv.DictReader(lines, delimiter=comma))
 
 
 def _look_up(table: dict[str, dict[str, str]], case: Case, file: Path) -> dict[str, str]:

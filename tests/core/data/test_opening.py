@@ -424,6 +424,21 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert caught.value.where == str(tmp_path / "nowhere")
 
 
+def test_tables_of_office_programs_are_read_and_those_that_contradict_themselves_refused(
+    tmp_path: Path,
+) -> None:
+    root, table = picture_folder(tmp_path / "data"), tmp_path / "table.csv"
+    rows = ["case;patient", *(f"case{i};p{i // 2}" for i in range(4)), "case0;p0"]
+    table.write_text("\r\n".join(rows), encoding="utf-8-sig")
+    assert open_data(root, subjects=table).subjects == ("p0", "p1")
+    table.write_text("\n".join([*rows, "case0;p1"]))
+    with pytest.raises(DataError, match="says two things of the case 'case0'"):
+        open_data(root, subjects=table)
+    table.write_text("\n".join(rows), encoding="utf-16")
+    with pytest.raises(DataError, match="the table of subjects is no text in UTF-8"):
+        open_data(root, subjects=table)
+
+
 def test_a_subject_that_is_not_in_the_cohort_cannot_be_selected(tmp_path: Path) -> None:
     cohort = open_data(picture_folder(tmp_path))
     assert [case.id for case in cohort.select(["case2"]).cases] == ["case2"]
