@@ -14,8 +14,10 @@ from surgeon.parity import compare
 from surgeon.tracing import Trace
 
 from .batchnorm import fold_batchnorm
+from .composing import compose_convolutions
 from .constants import fold_constants
 from .draft import count_nodes
+from .joining import join_parallel_convolutions, merge_repeated_parts
 from .leading import fold_leading_batchnorm
 from .neutral import remove_neutral
 from .parallel import sum_parallel_convolutions
@@ -39,6 +41,9 @@ PASSES: tuple[tuple[str, Pass], ...] = (
     ("drop_zero_channels", drop_zero_channels),
     ("share_equal_nodes", share_equal_nodes),
     ("sum_parallel_convolutions", sum_parallel_convolutions),
+    ("merge_repeated_parts", merge_repeated_parts),
+    ("join_parallel_convolutions", join_parallel_convolutions),
+    ("compose_convolutions", compose_convolutions),
 )
 
 # What only a CPU gains by, run with the others.
