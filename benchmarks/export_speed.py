@@ -24,23 +24,15 @@ import torch
 from torch import Tensor, nn
 
 import surgeon
+from benchmarks.export_zoo import zoo_rows, zoo_targets
 from benchmarks.isolation import Failed, isolated
 from benchmarks.record import Parts, Target, commit, conclude, machine, say, versions
 from surgeon.parity import compare
-from tests.zoo.builders import build
-from tests.zoo.table import Truth, table
 
 LIMIT = 1800.0  # seconds for one host
 RUNS, SECONDS = 40, 20.0
 SOURCES = ("export", "search/cells", "search/operations.py", "benchmarks/export_speed.py")
 QUICK = ("unet", "segresnet")
-QUICK_ZOO = (
-    "monai_unet2d",
-    "monai_dynunet2d",
-    "smp_unet_resnet18",
-    "smp_pspnet_resnet18",
-    "smp_upernet_resnet18",
-)
 NOT_MEASURED = ("GPU: fp16 p50 over eager fp32 and over the best other fp16 path, roofline bounds (no GPU)",)
 # Every operation of the search space.
 EDGES = (
@@ -300,59 +292,6 @@ def counted(file: Path) -> dict[str, int]:
     return {"nodes": len(graph.node), "initialisers": len(graph.initializer)}
 
 
-# --- zoo
-
-
-def zoo_rows(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Export the networks of the table of truth, identities spliced into their skips, free sizes."""
-    chosen = options.names or (QUICK_ZOO if options.quick else [truth.name for truth in table()])
-    whole = not options.quick and not options.names
-    parts = Parts("export_zoo", ("export", "tests/zoo/builders.py")) if whole else None
-    rows = []
-    for truth in table():
-        if truth.name in chosen:
-            row = _once(parts, truth.name, lambda truth=truth: zoo_row(truth))  # type: ignore[misc]
-            rows.append(row)
-            say(f"{row['name']:34} {row['outcome']:8} {row['told']}", options.json)
-    return rows
-
-
-def zoo_row(truth: Truth) -> dict[str, Any]:
-    """Export one network in a process of its own."""
-    try:
-        return {"name": truth.name, **isolated(spliced_export, truth, limit=LIMIT, start="spawn")}
-    except Failed as problem:
-        return {"name": truth.name, "outcome": "failed", "sizes": 0, "told": str(problem)[:300]}
-
-
-def spliced_export(truth: Truth) -> dict[str, Any]:
-    """Export with free sizes; the outcome is `free`, `fixed` (the network's own sizes), or `refused`."""
-    from surgeon.export import to_onnx
-
-    from surgeon.errors import SurgeonError
-
-    warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    built = build(truth.family, truth.name)
-    anatomy = surgeon.inspect(built.network, built.inputs, kwargs=built.kwargs)
-    cells: dict[str, nn.Module] = {skip.id: nn.Identity() for skip in anatomy.skips if skip.implantable}
-    network = (
-        surgeon.splice(built.network, built.inputs, cells, kwargs=built.kwargs) if cells else built.network
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            artifact = to_onnx(network, built.inputs, folder, kwargs=built.kwargs)
-        except SurgeonError as refusal:
-            return {"outcome": "refused", "sizes": 0, "told": " ".join(str(refusal).split())[:400]}
-    sizes = len({case.shapes[0][2:] for case in artifact.parity})
-    worst = max(case.difference.relative for case in artifact.parity)
-    opinion = artifact.second_opinion
-    second = "" if opinion is None else opinion.reason or "reference agrees"
-    told = f"{sizes} sizes, worst {worst:.1e}, {second}" + "".join(f"; {r.reason}" for r in artifact.refusals)
-    return {"outcome": "free" if artifact.freedom.sizes else "fixed", "sizes": sizes, "told": told[:400]}
-
-
 # --- said
 
 
@@ -399,13 +338,7 @@ def summary(rows: list[dict[str, Any]], zoo: list[dict[str, Any]], quick: bool) 
         targets.append(Target.at_least("hosts exported with parity", len(good), len(rows)))
     for name, bar in BARS if good else ():
         targets.append(Target.at_most(f"worst host: {name}", max(ratios(row)[name] for row in good), bar))
-    if zoo:
-        proved = sum(row["outcome"] in ("free", "fixed") for row in zoo)
-        wide = sum(row["outcome"] == "free" and row["sizes"] >= 3 for row in zoo)
-        targets += [
-            Target.at_least("networks exported with free sizes and parity at three", wide, len(zoo) - 3),
-            Target.at_least("networks exported or refused with a reason", proved + _refused(zoo), len(zoo)),
-        ]
+    targets += zoo_targets(zoo) if zoo else []
     return {
         "benchmark": "export_speed",
         "quick": quick,
@@ -416,10 +349,6 @@ def summary(rows: list[dict[str, Any]], zoo: list[dict[str, Any]], quick: bool) 
         "targets": [target.to_dict() for target in targets],
         "not_measured": list(NOT_MEASURED),
     }
-
-
-def _refused(zoo: list[dict[str, Any]]) -> int:
-    return sum(row["outcome"] == "refused" for row in zoo)
 
 
 if __name__ == "__main__":
