@@ -1,7 +1,7 @@
 """What a sceptic would try: everything else, at the same data, steps and tuning effort.
 
-Every row is trained with two learning rates, of which validation chooses; the test subjects are scored once,
-when all rows are trained.
+Every row is tried briefly with three learning rates, of which validation chooses, and trained in full with
+that one; the test subjects are scored once, when all rows are trained.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from surgeon.splicing import SplicedNetwork
 
 from .assembly import build_derived_cells
 from .bilevel import Supply
+from .contest import first_epochs
 from .costs import count_flops, count_parameters, measure_latency
 from .entrants import Entrant, nothing, plain_entrants, plain_genotype, random_entrants
 from .finding import Found
@@ -27,9 +28,11 @@ from .genotype import Form, Genotype
 from .loop import Loop
 from .moving import Train
 from .outcome import METRICS, Outcome
+from .panel import seat_panel
 from .planning import Plan, draw_batches
 from .renorming import estimate_norms
-from .stages import Trained, train_rates
+from .stages import Trained, train_genotype
+from .trials import Trials
 
 _NORM_BATCHES = 16
 # Weights that are trained already take smaller steps than those that are new.
@@ -117,8 +120,9 @@ def train_contenders(plan: Plan, supply: Supply, loop: Loop, found: Found) -> tu
         GateError: the loss is no number, or what was frozen of the host changed.
     """
     rows = [_renormed(plan, supply)]
+    trials = Trials(plan, loop, seat_panel(plan, supply))
     for contender in list_contenders(plan, found):
-        rows.append(_trained(plan, supply, loop, contender))
+        rows.append(_trained(plan, supply, loop, contender, trials))
     return tuple(row for row in rows if row is not None)
 
 
@@ -137,21 +141,24 @@ def _renormed(plan: Plan, supply: Supply) -> Row | None:
     return Row(contender, state, 0, 0.0, None, dice)
 
 
-def _trained(plan: Plan, supply: Supply, loop: Loop, contender: Contender) -> Row:
+def _trained(plan: Plan, supply: Supply, loop: Loop, contender: Contender, trials: Trials) -> Row:
+    """Find the learning rate in brief trainings, and train in full."""
     changes: dict[str, Any] = {"train": contender.train, "host_factor": 1.0}
     if contender.train is not Train.CELLS:
         changes["retrain_rate"] = _HOST_RATE * plan.config.retrain_rate
     config = plan.config.model_copy(update=changes)
     name = f"compare-{contender.name}"
-    trained = train_rates(name, plan, supply, loop, contender.genotype, config=config)
-    facts = trained.facts
+    brief = config.model_copy(update={"retrain_epochs": first_epochs(config, supply.training.steps)})
+    tried = trials.tune(f"{name}-1", contender.genotype, brief)
+    config = config.model_copy(update={"retrain_rate": tried.rate})
+    trained = train_genotype(name, plan, supply, loop, contender.genotype, config=config)
     return Row(
         contender,
         state_of(trained),
         count_trained(trained),
-        facts["retrain_seconds"],
-        facts["retrain_rate"],
-        facts["validation_dice"],
+        tried.seconds + trained.position.seconds,
+        tried.rate,
+        trained.facts["validation_dice"],
     )
 
 

@@ -51,7 +51,8 @@ class Config(BaseModel):
         clip: largest norm of the weights' gradient.
         gamma_factor: learning rate of gamma over that of the other weights.
         retrain_optimizer: `adamw` or `sgd`.
-        retrain_rate: its learning rate, at the start of a cosine to 0.
+        retrain_rate: its learning rate, at the start of a cosine to 0; the short list tries slower and faster
+            ones as well.
         retrain_decay: its weight decay.
         baselines: what is trained beside the cells with the same budget, for comparison.
         train: what moves beside the implants: nothing of the host (`cells`), its scales and shifts (`norms`),
@@ -126,7 +127,7 @@ class Config(BaseModel):
     clip: float = Field(5.0, gt=0)
     gamma_factor: float = Field(10.0, gt=0)
     retrain_optimizer: Literal["adamw", "sgd"] = "adamw"
-    retrain_rate: float = Field(2e-3, gt=0)
+    retrain_rate: float = Field(1e-2, gt=0)
     retrain_decay: float = Field(1e-4, ge=0)
     baselines: tuple[Literal["adapter"], ...] = ()
     train: Train = Train.CELLS

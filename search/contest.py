@@ -13,6 +13,7 @@ from .config import Config
 from .entrants import Entrant
 from .genotype import Genotype
 from .prices import Price
+from .trials import Tried
 
 SHARE = 12
 """The first round has one epoch in so many of the full training."""
@@ -33,6 +34,7 @@ class Standing:
         epochs: of its last round; 0 before any.
         scores: on the validation cases after that round; None before any.
         seconds: spent on it.
+        rate: learning rate that it trains with; None for the one that is set.
         refusal: why it may not be recommended; empty when it may.
     """
 
@@ -41,6 +43,7 @@ class Standing:
     epochs: int = 0
     scores: Scores | None = None
     seconds: float = 0.0
+    rate: float | None = None
     refusal: str = ""
 
     @property
@@ -205,12 +208,14 @@ def _row(one: Standing, host: Scores, front: frozenset[str], config: Config) -> 
         "flops": one.price.flops,
         "milliseconds": one.price.milliseconds or None,
         "seconds": round(one.seconds, 3),
+        "rate": one.rate,
         "refusal": one.refusal,
         "pareto": one.entrant.name in front,
         "genotype": one.entrant.genotype.to_dict(),
     }
 
 
-def after_round(one: Standing, epochs: int, scores: Scores, seconds: float) -> Standing:
+def after_round(one: Standing, epochs: int, tried: Tried) -> Standing:
     """Return a standing with the result of another round."""
-    return replace(one, epochs=epochs, scores=scores, seconds=one.seconds + seconds)
+    seconds = one.seconds + tried.seconds
+    return replace(one, epochs=epochs, scores=tried.scores, rate=tried.rate, seconds=seconds)

@@ -10,7 +10,6 @@ from typing import Any
 from surgeon.errors import Stopped
 
 from .bilevel import Supply
-from .config import Config
 from .contest import (
     Standing,
     after_round,
@@ -22,7 +21,7 @@ from .contest import (
     last_epochs,
     survivors,
 )
-from .entrants import Entrant, nothing, plain_entrants, random_entrants
+from .entrants import FIXED, Entrant, nothing, plain_entrants, random_entrants
 from .fitting import fit_genotype
 from .genotype import Genotype
 from .loop import Loop, Position
@@ -32,8 +31,9 @@ from .planning import Plan
 from .prices import Budget, Price, Prices
 from .randomness import seeded
 from .settling import Settling
-from .stages import Searched, Trained, search_cells, train_genotype, train_rates
+from .stages import Searched, Trained, search_cells, train_genotype
 from .timings import Timings, added_time, known_prices
+from .trials import Trials
 
 _DRAWS = 200
 """Random cells that are drawn at most to find some that fit the budget."""
@@ -63,8 +63,7 @@ class Found:
     def seconds(self) -> float:
         """Time of everything that trained: the search, the short list, the training in full."""
         brief = sum(row["seconds"] for row in (self.contest or {}).get("rows", ()))
-        full = self.trained.facts.get("retrain_seconds", self.trained.position.seconds)
-        return float(self.search.seconds + brief + full)
+        return float(self.search.seconds + brief + self.trained.position.seconds)
 
 
 def find_implant(plan: Plan, supply: Supply, loop: Loop) -> Found:
@@ -81,7 +80,7 @@ def find_implant(plan: Plan, supply: Supply, loop: Loop) -> Found:
     prices = known_prices(plan, Timings(loop.folder)) if Budget.of(plan.config) != Budget() else None
     if prices is not None:
         genotype = fit_genotype(genotype, prices, Budget.of(plan.config), _worths(searched))
-    trained = train_rates("retrain", plan, supply, loop, genotype)
+    trained = train_genotype("retrain", plan, supply, loop, genotype)
     return Found(genotype, trained, searched.position, searched.ended, None, prices)
 
 
@@ -103,19 +102,19 @@ class ShortList:
         self._standings: dict[str, Standing] = {}
         self._through: set[str] = set()  # the last round
         self._panel = seat_panel(plan, supply)
+        self._trials = Trials(plan, loop, self._panel)
         self.host = self._panel.judge_one(plan.host)
 
     def find(self) -> Found:
         """Try what needs no search; search if any of it gains; train and doubt what is recommended."""
         self._enter(self._plain())
-        self._round(list(self._standings.values()), 1)
+        self._round(list(self._standings.values()), 1, tuning=True)
         searched: Searched | None = None
         ended = "nothing that was tried without a search can gain anything"
         if self._is_worth_a_search():
             searched = search_cells(self._plan, self._supply, self._loop)
             ended = searched.ended
-            self._enter(self._found(searched))
-            self._enter(self._random())
+            self._enter((*self._found(searched), *self._random()), self._rate_of_cells())
             self._round([one for one in self._standings.values() if not one.epochs], 1)
             self._round(self._unfinished(), 2)
         choice = choose(list(self._standings.values()), self.host, self._nothing, self._config)
@@ -186,7 +185,12 @@ class ShortList:
     def _refusal(self, price: Price) -> str:
         return self._budget.refusal(price, self._prices.host)
 
-    def _enter(self, entrants: Iterable[Entrant]) -> None:
+    def _rate_of_cells(self) -> float | None:
+        """Return the learning rate that the fixed cell was best with: other cells are much like it."""
+        rates = [one.rate for name, one in self._standings.items() if name.startswith(FIXED)]
+        return next((rate for rate in rates if rate is not None), None)
+
+    def _enter(self, entrants: Iterable[Entrant], rate: float | None = None) -> None:
         """Put entrants on the list with their price; what is there already, or costs nothing, stays out."""
         known = [one.entrant.genotype for one in self._standings.values()]
         for entrant in entrants:
@@ -195,30 +199,20 @@ class ShortList:
                 continue
             if self._budget.latency is not None:
                 price = replace(price, milliseconds=added_time(entrant, self._plan, self._timings))
-            self._standings[entrant.name] = Standing(entrant, price, refusal=self._refusal(price))
+            self._standings[entrant.name] = Standing(entrant, price, rate=rate, refusal=self._refusal(price))
 
-    def _round(self, standings: Iterable[Standing], number: int) -> None:
-        config = self._config
-        steps = self._supply.training.steps
+    def _round(self, standings: Iterable[Standing], number: int, *, tuning: bool = False) -> None:
+        """Train entrants briefly and have them judged; tuning also finds the learning rate of each."""
+        config, steps = self._config, self._supply.training.steps
         epochs = first_epochs(config, steps) if number == 1 else last_epochs(config, steps)
-        brief = config.model_copy(update={"retrain_epochs": epochs})
+        train = self._trials.tune if tuning else self._trials.run
         for one in standings:
             if one.refusal:
                 continue
-            trained = self._brief(f"try-{one.entrant.name}-{number}", one.entrant, brief)
-            scores = self._panel.judge([each.network for each in trained])
-            seconds = sum(each.position.seconds for each in trained)
-            self._standings[one.entrant.name] = after_round(one, epochs, scores, seconds)
-
-    def _brief(self, name: str, entrant: Entrant, brief: Config) -> list[Trained]:
-        """Train an entrant briefly, once for each fold of the panel."""
-        supplies, trained = self._panel.supplies, []
-        for fold, supply in enumerate(supplies, 1):
-            self._look_for_stop()
-            phase = f"{name}-fold{fold}" if self._panel.crosswise else name
-            genotype = entrant.genotype
-            trained.append(train_genotype(phase, self._plan, supply, self._loop, genotype, config=brief))
-        return trained
+            changes = {"retrain_epochs": epochs, "retrain_rate": one.rate or config.retrain_rate}
+            brief = config.model_copy(update=changes)
+            tried = train(f"try-{one.entrant.name}-{number}", one.entrant.genotype, brief)
+            self._standings[one.entrant.name] = after_round(one, epochs, tried)
 
     def _look_for_stop(self) -> None:
         if self._loop.stop.requested:

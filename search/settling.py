@@ -17,7 +17,7 @@ from .genotype import Genotype
 from .loop import Loop, Position
 from .planning import Plan
 from .prices import Prices
-from .stages import Trained, train_rates
+from .stages import Trained, train_genotype
 
 _LESS = 5e-4
 """Validation Dice that the cell on a skip must be worth, or it goes."""
@@ -62,12 +62,18 @@ class Settling:
         """
         if standing is None:
             return self._drop(choice)
-        trained = train_rates("retrain", self._plan, self._supply, self._loop, choice.genotype)
+        trained = self._train(choice.genotype, standing.rate)
         doubt = self._doubt(trained, standing, host)
         if doubt:
             return self._drop(replace(choice, name="nothing", reason=f"{choice.name}, {doubt}"))
         genotype, trained = self._thinned(choice.genotype, trained)
         return Settled(genotype, trained, choice)
+
+    def _train(self, genotype: Genotype, rate: float | None) -> Trained:
+        rate = rate or self._plan.config.retrain_rate
+        config = self._plan.config.model_copy(update={"retrain_rate": rate})
+        trained = train_genotype("retrain", self._plan, self._supply, self._loop, genotype, config=config)
+        return replace(trained, facts={**trained.facts, "retrain_rate": rate})
 
     def _doubt(self, trained: Trained, standing: Standing, host: Scores) -> str:
         """Say why what was trained may be worth nothing; empty where it is worth it.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -96,35 +96,6 @@ def train_genotype(
     """Build what a genotype puts onto the skips, and train it; see `train_implants`."""
     implants = build_derived_cells(plan.specs, genotype, plan.config.seed, plan.table)
     return train_implants(name, plan, supply, loop, implants, config=config)
-
-
-SLOWER = 0.3
-"""The second learning rate that a comparison tries, as a share of the first."""
-
-
-def train_rates(
-    name: str,
-    plan: Plan,
-    supply: Supply,
-    loop: Loop,
-    genotype: Genotype,
-    *,
-    config: Config | None = None,
-) -> Trained:
-    """Train what a genotype puts onto the skips; in a comparison with two learning rates.
-
-    What validation likes better is kept; the facts say its rate, and the seconds of both.
-    """
-    config = config or plan.config
-    trained = train_genotype(name, plan, supply, loop, genotype, config=config)
-    rate, seconds = config.retrain_rate, trained.position.seconds
-    if config.compare:
-        slower = config.model_copy(update={"retrain_rate": SLOWER * rate})
-        other = train_genotype(f"{name}-slower", plan, supply, loop, genotype, config=slower)
-        seconds += other.position.seconds
-        if other.facts["validation_dice"] > trained.facts["validation_dice"]:
-            trained, rate = other, slower.retrain_rate
-    return replace(trained, facts={**trained.facts, "retrain_rate": rate, "retrain_seconds": seconds})
 
 
 def train_implants(

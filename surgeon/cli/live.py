@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from surgeon.search import Progress
 
 _LEADERS = 6  # edges shown at once
-_PHASES = {"search": "searching", "retrain": "training the cells", "retrain-slower": "training them slower"}
-_ROUND = re.compile(r"-(\d+|\d+-fold\d+|slower)$")
+_PHASES = {"search": "searching", "retrain": "training the cells"}
+_ROUND = re.compile(r"(-\d+)?(-slower|-faster)?(-fold\d+)?$")
 _SERIES = {"try": "trying", "compare": "comparing with"}
 
 

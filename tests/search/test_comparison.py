@@ -21,6 +21,7 @@ from .small import SIDE, make_config, make_host, open_small, write_data
 SETTINGS = {
     "compare": True,
     "compare_cells": 2,
+    "crosswise_below": 0,
     "epochs": 1,
     "retrain_epochs": 2,
     "steps": 3,
@@ -63,12 +64,16 @@ def test_rows_say_what_was_trained_and_what_it_costs(compared):
     assert [row["name"] for row in rows.values() if not row["frozen"]] == ["norms", "decoder", "full"]
 
 
-def test_each_row_was_trained_with_two_rates_and_scored_by_the_same_cases(compared):
+def test_each_row_was_tried_with_three_rates_and_scored_by_the_same_cases(compared):
     result, out = compared
     phases = [json.loads(line)["phase"] for line in (out / "history.jsonl").read_text().splitlines()]
     for name in TRAINED:
-        assert phases.count(f"compare-{name}") == phases.count(f"compare-{name}-slower") == 2
-    assert phases.count("retrain") == phases.count("retrain-slower") == 2
+        tried = [phases.count(f"compare-{name}-1{rate}") for rate in ("", "-slower", "-faster")]
+        assert tried == [2, 2, 2]
+        assert phases.count(f"compare-{name}") == 2
+    rates = {row["name"]: row["rate"] for row in result.report["comparison"]["rows"]}
+    assert rates["adapter"] in {pytest.approx(share * 0.02) for share in (0.3, 1.0, 3.0)}
+    assert rates["full"] in {pytest.approx(share * 0.3 * 0.02) for share in (0.3, 1.0, 3.0)}
     cases = {name: set(scores["per_case"]) for name, scores in result.report["scores"].items()}
     assert len({frozenset(names) for names in cases.values()}) == 1
     assert all(
