@@ -40,7 +40,7 @@ class Fleet:
         device: that it computes on.
     """
 
-    ranks: Ranks = Ranks()
+    ranks: Ranks = field(default_factory=Ranks)
     device: torch.device = field(default=torch.device("cpu"))
 
     @property

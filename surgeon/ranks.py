@@ -1,4 +1,4 @@
-"""The processes that a launcher such as `torchrun` started for one command: which of them this is, who speaks.
+"""The processes that a launcher such as `torchrun` started for one command: which this is, and who speaks.
 
 Nothing here needs torch until a process has something to say to the others.
 """

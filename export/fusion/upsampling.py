@@ -25,7 +25,11 @@ _NEAREST = {
     aten.upsample_nearest2d.default,
     aten.upsample_nearest3d.default,
 }
-_TRANSPOSED = {1: aten.conv_transpose1d.default, 2: aten.conv_transpose2d.input, 3: aten.conv_transpose3d.input}
+_TRANSPOSED = {
+    1: aten.conv_transpose1d.default,
+    2: aten.conv_transpose2d.input,
+    3: aten.conv_transpose3d.input,
+}
 _PLAIN = {1: aten.conv1d.default, 2: aten.conv2d.default, 3: aten.conv3d.default}
 _FACTOR = 2
 # Measured with onnxruntime on a CPU: with fewer channels to make, a transposed convolution is not faster.
