@@ -66,7 +66,7 @@ class Fleet:
             return list(tensors)
         bucket = torch.cat([x.detach().flatten() for x in tensors])
         dist.all_reduce(bucket)
-        parts = bucket.split([x.numel() for x in tensors])
+        parts = torch.split(bucket, [x.numel() for x in tensors])
         return [part.view(x.shape) for part, x in zip(parts, tensors, strict=True)]
 
     def any(self, flag: bool) -> bool:

@@ -75,9 +75,10 @@ class BatchNorm(nn.Module):
         by_batch = self.by_batch(x.shape[0] * math.prod(x.shape[2:]))
         if by_batch and self.fleet.size > 1:
             return self._across_processes(x)
-        running = (self.running_mean, self.running_var) if self.follows or not by_batch else (None, None)
+        known = self.follows or not by_batch
+        mean, variance = (self.running_mean, self.running_var) if known else (None, None)
         momentum = self._next_momentum() if by_batch and self.follows else self.momentum
-        return F.batch_norm(x, *running, self.weight, self.bias, by_batch, momentum, self.epsilon)
+        return F.batch_norm(x, mean, variance, self.weight, self.bias, by_batch, momentum, self.epsilon)
 
     def by_batch(self, positions: int) -> bool:
         """Tell whether a batch of that many values for each channel is normalised by itself.

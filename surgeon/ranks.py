@@ -1,4 +1,4 @@
-"""The processes that a launcher such as `torchrun` started for one command: which this is, and who speaks.
+"""The processes that a launcher such as `torchrun` started for one command: which one this is, who speaks.
 
 Nothing here needs torch until a process has something to say to the others.
 """
@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from torch.distributed import Store
+    from torch.distributed import Store  # type: ignore[attr-defined]
 
 _PATIENCE = timedelta(seconds=10)
 
@@ -48,7 +48,7 @@ class Ranks:
 
 def connect() -> Store | None:
     """Return a connection of its own to the launcher's store of keys; None where it cannot be reached."""
-    from torch.distributed import PrefixStore, TCPStore
+    from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     try:

@@ -122,7 +122,7 @@ def _channels(part: fx.Node) -> int:
 
 def _compose(draft: Draft, node: fx.Node, outer: Convolution, inner: _Inner) -> None:
     widths = [_channels(part) for part in inner.parts]
-    columns = list(outer.weight.double().split(widths, dim=1))
+    columns = list(torch.split(outer.weight.double(), widths, dim=1))
     own = columns[inner.index]  # (O, made, k...)
     matrix = inner.convolution.weight.double().flatten(1)  # (made, read)
     composed = torch.einsum("om...,mr->or...", own, matrix)
@@ -149,9 +149,9 @@ def _joined(draft: Draft, node: fx.Node, parts: list[fx.Node]) -> fx.Node:
         return parts[0]
     with draft.graph.inserting_before(node):
         joined = draft.graph.call_function(aten.cat.default, (parts, 1))
-    known = [part.meta.get("val") for part in parts]
-    if all(isinstance(value, Tensor) for value in known):
-        channels = sum(int(value.shape[1]) for value in known)  # type: ignore[union-attr]
+    known = [value for part in parts if isinstance(value := part.meta.get("val"), Tensor)]
+    if len(known) == len(parts):
+        channels = sum(value.shape[1] for value in known)
         first = known[0]
-        joined.meta["val"] = first.new_empty((first.shape[0], channels, *first.shape[2:]))  # type: ignore[union-attr]
+        joined.meta["val"] = first.new_empty((first.shape[0], channels, *first.shape[2:]))
     return joined

@@ -82,7 +82,7 @@ def _channels(part: fx.Node) -> int:
 def _summed_columns(convolution: Convolution, parts: tuple[fx.Node, ...], widths: list[int]) -> Tensor:
     axis = 0 if convolution.transposed else 1
     summed: dict[fx.Node, Tensor] = {}
-    for part, columns in zip(parts, convolution.weight.double().split(widths, dim=axis), strict=True):
+    for part, columns in zip(parts, torch.split(convolution.weight.double(), widths, dim=axis), strict=True):
         summed[part] = summed[part] + columns if part in summed else columns
     return torch.cat(list(summed.values()), dim=axis)
 

@@ -118,7 +118,7 @@ def _rewrite(draft: Draft, node: fx.Node, convolution: Convolution, parts: list[
     call, rank = caller(draft, node), len(convolution.kernel)
     padding: tuple[int, ...] = convolution.padding or ()
     ones, twos = [1] * rank, [_FACTOR] * rank
-    weights = convolution.weight.double().split([_channels(part) for part in parts], dim=1)
+    weights = torch.split(convolution.weight.double(), [_channels(part) for part in parts], dim=1)
     kept = [(p, w) for p, w in zip(parts, weights, strict=True) if p.target not in _NEAREST]
     bias = [convolution.bias]
     terms = []

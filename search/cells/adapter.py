@@ -25,7 +25,8 @@ class Adapter(nn.Module):
 
     def forward(self, skip: Tensor) -> Tensor:
         """Map `skip (N, C, *spatial)` to the same shape."""
-        return skip + self.convolution(skip).to(skip.dtype)
+        added: Tensor = self.convolution(skip)
+        return skip + added.to(skip.dtype)
 
 
 class Affine(nn.Module):

@@ -17,8 +17,9 @@ from surgeon.errors import DataError
 from .intensities import Region, cut_and_scale, within
 from .legend import Legend
 from .preparation import Preparation
-from .reading import PICTURES, Raw, read_image, read_label, suffix_of
+from .reading import PICTURES, read_image, read_label, suffix_of
 from .resampling import Limits, coarse_axis
+from .volumes import Raw
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ def box_of(inside: NDArray[np.bool_] | Tensor) -> Region:
     box = []
     for axis in range(places.ndim):
         others = tuple(other for other in range(places.ndim) if other != axis)
-        along = np.flatnonzero(places.any(others))
+        along = np.flatnonzero(places.any(axis=others))
         box.append((int(along[0]), int(along[-1]) + 1))
     return tuple(box)
 

@@ -44,7 +44,9 @@ class SampleShelf:
             return None
         try:
             held = torch.load(file, map_location="cpu", weights_only=True)
-            parts = {name: None if held[name] is None else kind(**held[name]) for name, kind in _PARTS}
+            parts: dict[str, Any] = {
+                name: None if held[name] is None else kind(**held[name]) for name, kind in _PARTS
+            }
             return Sample(case_id=case.id, subject=case.subject, **held["sample"], **parts)
         except Exception:  # noqa: BLE001 - half a file, or one of another version
             return None

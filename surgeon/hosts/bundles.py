@@ -182,8 +182,8 @@ def _window(inferer: Any, dims: int) -> Window | None:
     if not isinstance(inferer, Mapping) or name == "SimpleInferer":
         return None
     size, overlap = inferer.get("roi_size"), inferer.get("overlap", 0.25)
-    size = [size] * dims if isinstance(size, int) else size
-    plain = isinstance(size, list | tuple) and all(isinstance(side, int) and side > 0 for side in size)
+    size = [size] * dims if isinstance(size, int) else size if isinstance(size, list | tuple) else ()
+    plain = bool(size) and all(isinstance(side, int) and side > 0 for side in size)
     along = name == "SlidingWindowInferer" or (name == "SliceInferer" and inferer.get("spatial_dim") == 2)
     if not (along and plain and len(size) == dims) or isinstance(overlap, list) or inferer.get("cval"):
         raise UnknownStepError(f"the inferer {dict(inferer)}"[:200])

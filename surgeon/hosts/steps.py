@@ -112,10 +112,11 @@ def _normalise(values: Definition, channels: int, _dims: int) -> Step | None:
     if all(value is None for value in fixed):
         scale = Scale.NONZERO if nonzero else Scale.ZSCORE
         return Step("scale", {"scale": scale, **_statistics(values, channels)})
-    if nonzero or any(value is None for value in fixed):
+    given = [value for value in fixed if value is not None]
+    if nonzero or len(given) < len(fixed):
         return None
     means, deviations = (
-        [float(v) for v in (value if isinstance(value, list) else [value])] for value in fixed
+        [float(v) for v in (value if isinstance(value, list) else [value])] for value in given
     )
     return Step("scale", {"scale": Scale.NONE, "mean": tuple(means), "std": tuple(deviations)})
 
