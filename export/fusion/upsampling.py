@@ -126,10 +126,10 @@ def _rewrite(draft: Draft, node: fx.Node, convolution: Convolution, parts: list[
         read = kept[0][0] if len(kept) == 1 else call(aten.cat.default, [part for part, _ in kept], 1)
         weight = _constant(draft, node, "kept", torch.cat([weight for _, weight in kept], dim=1))
         terms.append(call(_PLAIN[rank], read, weight, _bias(draft, node, bias), ones, list(padding), ones, 1))
-    for part, weight in zip(parts, weights, strict=True):
+    for part, columns in zip(parts, weights, strict=True):
         if part.target not in _NEAREST:
             continue
-        made = _constant(draft, node, "doubled", _doubled(weight))
+        made = _constant(draft, node, "doubled", _doubled(columns))
         sides = [size - 1 - side for size, side in zip(convolution.kernel, padding, strict=True)]
         operands = (part.args[0], made, _bias(draft, node, bias))
         terms.append(call(_TRANSPOSED[rank], *operands, twos, sides))
