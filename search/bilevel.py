@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from surgeon.data import Batches, Cohort
-from surgeon.scores import Task, evaluate
+from surgeon.data import Batches, Cohort, Loader, Window
+from surgeon.scores import Scores, Task, evaluate
 from surgeon.splicing import SplicedNetwork
 
 from .cells import Architecture, BatchedSearchCell, SearchCell
 from .config import Config
 from .features import FeatureCache
+from .fleet import Fleet
 from .forward import Forward
+from .gradients import Gradients
 from .operations import BatchNorm
+from .precision import Precision
 from .randomness import generator_for
 from .selection import select_all
 from .stability import Watch, dominant_eigenvalue, identity_share
@@ -38,6 +41,8 @@ class Supply:
         norm_batches: training batches from which BatchNorm statistics are estimated before measuring.
         cache: keeps what the host computes before its implants.
         choosing: whether the validation cases are enough to choose a state of the training by them.
+        fleet: the processes that share the batches and the cases.
+        precision: in which networks compute.
     """
 
     training: Batches
@@ -48,10 +53,36 @@ class Supply:
     norm_batches: int = 0
     cache: FeatureCache = field(default_factory=FeatureCache)
     choosing: bool = True
+    fleet: Fleet = field(default_factory=Fleet)
+    precision: Precision = Precision.FP32
 
     def forward(self, network: SplicedNetwork) -> Forward:
         """Return the forward pass of training for a network."""
-        return Forward(network, self.training, self.device, self.cache)
+        with self.computing():
+            return Forward(network, self.training, self.device, self.cache)
+
+    def loader(self, batches: Batches) -> Loader:
+        """Return what gets batches ready while others are computed on."""
+        return Loader(batches, self.training.steps, self.device)
+
+    def computing(self) -> contextlib.AbstractContextManager[object]:
+        """Return the block in which networks compute in the operation's precision."""
+        return self.precision.computing(self.device)
+
+    def gradients(self) -> Gradients:
+        """Return what turns losses into steps."""
+        return Gradients(self.fleet, self.precision)
+
+    def loss(self, output: Any, label: Tensor) -> Tensor:
+        """Return the loss of the whole batch, of which this process has a share."""
+        return self.task.loss(output, label, self.fleet.total)
+
+    def score(self, network: nn.Module, window: Window | None = None) -> Scores:
+        """Score a network on the validation cases, shared among the processes."""
+        with self.computing():
+            return evaluate(
+                network, self.cohort, self.task, device=self.device, window=window, peers=self.fleet
+            )
 
     def batch(self, batches: Batches, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         """Return images `(N, C, *spatial)` and labels `(N, *spatial)` of a step, on the device."""
@@ -65,13 +96,13 @@ class Supply:
         The statistics of the implants' BatchNorm are estimated again first: those that ran along with the
         training lag behind the weights, and after few steps they make a good cell look bad.
         """
-        self._estimate_norms(network, epoch)
-        network.eval()
-        image, label = self.batch(self.validation, epoch, 0)
-        loss = float(self.task.loss(network(image), label))
+        with self.computing():
+            self._estimate_norms(network, epoch)
+            network.eval()
+            image, label = self.batch(self.validation, epoch, 0)
+            loss = float(self.loss(network(image), label))
         window = self.cohort.preparation.window
-        seen = None if window is None else window.unmirrored()
-        scores = evaluate(network, self.cohort, self.task, device=self.device, window=seen)
+        scores = self.score(network, None if window is None else window.unmirrored())
         return {"validation_loss": loss, "validation_dice": scores.dice_mean}
 
     def glance(self, cases: int) -> Supply:
@@ -130,6 +161,8 @@ class SearchPhase:
             betas=(0.5, 0.999),
             weight_decay=config.architecture_decay,
         )
+        self._gradients = supply.gradients()
+        self._training, self._validation = supply.loader(supply.training), supply.loader(supply.validation)
         self._first = math.ceil(config.architecture_start * config.epochs)
         self._watch = Watch(config)
         self.ended = "all epochs were done"
@@ -146,12 +179,12 @@ class SearchPhase:
             for cell in self._cells.values():
                 cell.rotate(epoch * self.steps + step)  # type: ignore[operator]
         if epoch >= self._first:
-            self._loss(self._supply.validation, epoch, step, self._architecture)
+            self._descend(self._validation, epoch, step, self._architecture_optimizer)
             self._decay(epoch)
-            self._architecture_optimizer.step()
-        loss = self._loss(self._supply.training, epoch, step, self._weights)
+            self._gradients.follow(self._architecture_optimizer)
+        loss = self._descend(self._training, epoch, step, self._weight_optimizer)
         nn.utils.clip_grad_norm_(self._weights, self._config.clip)
-        self._weight_optimizer.step()
+        self._gradients.follow(self._weight_optimizer)
         return loss
 
     def end_epoch(self, epoch: int) -> dict[str, Any]:
@@ -173,10 +206,10 @@ class SearchPhase:
         measured = {}
         if self._config.hessian:
             image, label = self._supply.batch(self._supply.validation, epoch, 0)
-            loss = self._supply.task.loss(self._network(image), label)
+            loss = self._supply.loss(self._network(image), label)
             generator = generator_for(self._config.seed, f"eigenvalue {epoch}")
             alphas = [one.alpha for one in self._architectures.values()]
-            measured["eigenvalue"] = dominant_eigenvalue(loss, alphas, generator)
+            measured["eigenvalue"] = dominant_eigenvalue(loss, alphas, generator, self._supply.fleet)
         found = select_all(
             {name: cell.spec for name, cell in self._cells.items()},  # type: ignore[misc]
             self._architectures,
@@ -208,6 +241,7 @@ class SearchPhase:
             "cells": self._cells.state_dict(),
             "weight_optimizer": self._weight_optimizer.state_dict(),
             "architecture_optimizer": self._architecture_optimizer.state_dict(),
+            "gradients": self._gradients.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -217,13 +251,16 @@ class SearchPhase:
         self.ended, self.epochs = state["ended"], state["epochs"]
         self._weight_optimizer.load_state_dict(state["weight_optimizer"])
         self._architecture_optimizer.load_state_dict(state["architecture_optimizer"])
+        self._gradients.load_state_dict(state["gradients"])
 
-    def _loss(self, batches: Batches, epoch: int, step: int, parameters: Sequence[nn.Parameter]) -> float:
-        """Put the gradients of a batch's loss on those parameters alone, and return the loss."""
+    def _descend(self, batches: Loader, epoch: int, step: int, optimizer: torch.optim.Optimizer) -> float:
+        """Put the gradients of a batch's loss on an optimizer's parameters alone, and return the loss."""
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         wanted = {id(parameter) for parameter in parameters}
         with held(one for one in (*self._weights, *self._architecture) if id(one) not in wanted):
-            output, label = self._forward(batches, epoch, step)
-            return put_gradients(self._supply.task.loss(output, label), parameters)
+            with self._supply.computing():
+                output, label = self._forward(batches, epoch, step)
+            return self._gradients.put(self._supply.loss(output, label), parameters, optimizer)
 
 
 @contextlib.contextmanager
@@ -237,14 +274,6 @@ def held(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
     finally:
         for parameter in still:
             parameter.requires_grad_(True)
-
-
-def put_gradients(loss: Tensor, parameters: Sequence[nn.Parameter]) -> float:
-    """Set `.grad` of these parameters, and of no others, to the gradients of a loss; return the loss."""
-    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        parameter.grad = gradient
-    return float(loss.detach())
 
 
 def cosine(start: float, end: float, share: float) -> float:

@@ -135,7 +135,7 @@ def _renormed(plan: Plan, supply: Supply) -> Row | None:
     )
     if not estimate_norms(network, images):
         return None
-    dice = evaluate(network, supply.cohort, supply.task, device=supply.device).dice_mean
+    dice = supply.score(network).dice_mean
     contender = Contender("renormed", "host, BatchNorm estimated again", nothing(plan.config).genotype)
     state = {name: value.cpu() for name, value in network.state_dict().items() if "running_" in name}
     return Row(contender, state, 0, 0.0, None, dice)
@@ -208,7 +208,9 @@ def with_comparison(plan: Plan, outcome: Outcome, found: Found, rows: Sequence[R
     ]
     for row in rows:
         network = row.build(plan)
-        reached = evaluate(network, plan.test, plan.task, device=plan.device, metrics=METRICS)
+        reached = evaluate(
+            network, plan.test, plan.task, device=plan.device, metrics=METRICS, peers=plan.fleet
+        )
         scores[row.contender.name] = reached
         facts = {
             "name": row.contender.name,

@@ -11,6 +11,7 @@ from surgeon.errors import InputError
 from .genotype import CellMerge, Inputs, Scope
 from .moving import Train
 from .operations import OPERATIONS
+from .precision import Precision
 
 _NOT_COMPARED = ("device", "host_spec", "allow_worse", "cache_memory", "cache_disk")
 
@@ -89,6 +90,7 @@ class Config(BaseModel):
             that come again unchanged (whole images, no augmentation).
         cache_disk: GiB on disk, in the RUN folder while it runs, for what memory cannot hold.
         device: where the work is done.
+        precision: in which networks compute; `auto` is bfloat16 on a GPU that has it, else float32.
         allow_worse: keep an implant that is worse than its host.
         samples: test images kept in the RUN folder for the report and for the parity check of an export.
         host_spec: how the host was loaded; recorded so that an export can load it again.
@@ -157,6 +159,7 @@ class Config(BaseModel):
     cache_memory: float = Field(2.0, ge=0)
     cache_disk: float = Field(16.0, ge=0)
     device: str = "cpu"
+    precision: Precision = Precision.AUTO
     allow_worse: bool = False
     samples: int = Field(4, ge=0)
     host_spec: dict[str, Any] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 from collections.abc import Sequence
@@ -23,8 +24,8 @@ class FeatureCache:
     """Features by key: in memory until a bound is reached, then on disk until another is, then forgotten.
 
     What does not fit is computed again; nothing that was kept is thrown out for it, because every case comes
-    once an epoch. Files outlive the process: a folder belongs to one host, one preparation and one set of
-    data, as a RUN folder does.
+    once an epoch. A key says all that features depend on (`Forward`): the bytes of the prepared image, the
+    weights and the graph of what computes them, and the precision. So files may outlive the process.
 
     Attributes:
         memory: bytes that may still be kept in memory.
@@ -73,6 +74,8 @@ class FeatureCache:
         self._kept.clear()
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
+            with contextlib.suppress(OSError):  # other processes have theirs in it
+                self.folder.parent.rmdir()
 
     def _path(self, key: str) -> Path | None:
         name = hashlib.sha256(key.encode()).hexdigest()[:32]

@@ -77,7 +77,9 @@ def find_implant(plan: Plan, supply: Supply, loop: Loop) -> Found:
         return ShortList(plan, supply, loop).find()
     searched = search_cells(plan, supply, loop)
     genotype = searched.genotype
-    prices = known_prices(plan, Timings(loop.folder)) if Budget.of(plan.config) != Budget() else None
+    prices = (
+        known_prices(plan, Timings(loop.folder, plan.fleet)) if Budget.of(plan.config) != Budget() else None
+    )
     if prices is not None:
         genotype = fit_genotype(genotype, prices, Budget.of(plan.config), _worths(searched))
     trained = train_genotype("retrain", plan, supply, loop, genotype)
@@ -97,7 +99,7 @@ class ShortList:
         self._plan, self._supply, self._loop, self._config = plan, supply, loop, plan.config
         self._nothing = nothing(plan.config)
         self._budget = Budget.of(plan.config)
-        self._timings = Timings(loop.folder)
+        self._timings = Timings(loop.folder, plan.fleet)
         self._prices = known_prices(plan, self._timings)
         self._standings: dict[str, Standing] = {}
         self._through: set[str] = set()  # the last round
@@ -215,7 +217,7 @@ class ShortList:
             self._standings[one.entrant.name] = after_round(one, epochs, tried)
 
     def _look_for_stop(self) -> None:
-        if self._loop.stop.requested:
+        if self._loop.is_stopped():
             raise Stopped("stopped by the user", fix="the same command with --resume goes on from here")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from surgeon.data import Batch, Batches
+from surgeon.data import Batch, Batches, Loader, digest_of
 from surgeon.splicing import SplicedNetwork
 
 from .features import FeatureCache, Features, together
@@ -33,8 +33,9 @@ class Forward:
         image = batches.batch(0, 0).image.to(device)
         self.halves = Halves(network, torch.cat((image, image))[:2])
         self._device, self._cache = device, cache
+        self._computation: str | None = None
 
-    def __call__(self, batches: Batches, epoch: int, step: int) -> tuple[Any, Tensor]:
+    def __call__(self, batches: Batches | Loader, epoch: int, step: int) -> tuple[Any, Tensor]:
         """Return the network's output on a batch, and the labels `(N, *spatial)`."""
         drawn = batches.batch(epoch, step)
         return self.halves.finish(self.features(drawn, batches.fixed)), drawn.label.to(self._device)
@@ -44,11 +45,13 @@ class Forward:
         image = drawn.image.to(self._device)
         if not fixed or not self.halves.by_case:
             return self.halves.features(image)
-        cases = zip(drawn.case_ids, image, strict=True)
-        return together([self._of_case(case, one[None]) for case, one in cases])
+        digests = drawn.digests or tuple(digest_of(one.cpu()) for one in image)
+        return together([self._of_case(key, one[None]) for key, one in zip(digests, image, strict=True)])
 
-    def _of_case(self, case: str, image: Tensor) -> Features:
-        key = "/".join((case, str(tuple(image.shape)), str(self.halves.layout), *self.halves.names))
+    def _of_case(self, digest: str, image: Tensor) -> Features:
+        if self._computation is None:
+            self._computation = self.halves.computation()
+        key = f"{digest}/{self._computation}"
         found = self._cache.get(key, self._device)
         if found is None:
             found = self.halves.features(image)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
+from surgeon.checkpoints import fingerprint
 from surgeon.parity import compare
 from surgeon.splicing import SplicedNetwork
 
@@ -61,6 +63,15 @@ class Halves:
         if not self.names:
             return self.network(*features)
         return self.network.graph.process_outputs(self._second(*features))
+
+    def computation(self) -> str:
+        """Return a digest of what features depend on beside the image: graph, weights, precision."""
+        if not self.names:
+            return ""
+        kind = next(iter(self.network.parameters())).device.type
+        half = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+        parts = (str(self.layout), str(half), *self.names, self._first.code)
+        return f"{fingerprint(self._first)}/{hashlib.sha256(' '.join(parts).encode()).hexdigest()}"
 
     def _settle(self, example: Tensor) -> None:
         """Take the layout that the network takes, and the halves if they equal the whole in it."""

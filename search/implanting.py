@@ -18,12 +18,13 @@ from .assembly import Table
 from .comparison import train_contenders, with_comparison
 from .config import Config
 from .finding import find_implant
+from .fleet import together
 from .genotype import Genotype
 from .interrupts import stop_requests
 from .loop import Loop, ProgressCallback
 from .operations import OPERATIONS
 from .outcome import Outcome, Verdict, compare_networks
-from .planning import plan_operation
+from .planning import Plan, plan_operation
 from .publishing import Findings, describe, publish
 from .runs import RunFolder, open_run
 from .stages import train_baselines
@@ -91,9 +92,16 @@ def implant(
     if resume and out is None:
         raise InputError("there is nothing to resume without a RUN folder", where="out", fix="give out")
     plan = plan_operation(host, data, config or Config(), operations, inputs)
-    folder = open_run(Path(out), plan.identity, resume=resume) if out is not None else None
+    with together(plan.fleet):
+        return _operate(plan, None if out is None else Path(out), resume, progress)
+
+
+def _operate(plan: Plan, out: Path | None, resume: bool, progress: ProgressCallback | None) -> ImplantResult:
+    """Do what was planned; every process comes to the same result, and the first one writes it."""
+    fleet = plan.fleet
+    folder = fleet.first(lambda: open_run(out, plan.identity, resume=resume)) if out is not None else None
     with stop_requests() as stop:
-        loop = Loop(stop, folder, progress)
+        loop = Loop(stop, folder, progress if fleet.is_first else None, fleet=fleet)
         supply = plan.supply(folder.path / "features" if folder else None)
         found = find_implant(plan, supply, loop)
         baselines = train_baselines(plan, supply, loop)
@@ -105,8 +113,9 @@ def implant(
         outcome = with_comparison(plan, outcome, found, rows)
     findings = Findings(plan, found, outcome)
     report = describe(findings)
-    if folder is not None:
+    if folder is not None and fleet.is_first:
         publish(folder, findings, report)
+    fleet.wait()
     _refuse_worse(plan.config, outcome, folder)
     return ImplantResult(network, plan.anatomy, found.genotype, report, folder.path if folder else None)
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from surgeon.errors import GateError, Stopped
 
+from .fleet import Fleet
 from .interrupts import StopRequest
 from .randomness import restore_rng, rng_state
 from .runs import RunFolder
@@ -105,12 +106,18 @@ class Loop:
         folder: where checkpoints go; None keeps nothing.
         progress: told of every step.
         history: rows of earlier phases.
+        fleet: the processes that share the work.
     """
 
     stop: StopRequest
     folder: RunFolder | None = None
     progress: ProgressCallback | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
+    fleet: Fleet = field(default_factory=Fleet)
+
+    def is_stopped(self) -> bool:
+        """Tell whether the user asked any process to stop; all get the same answer."""
+        return self.fleet.any(self.stop.requested)
 
     def run(self, phase: Phase) -> Position:
         """Run a phase to its end, from its checkpoint where there is one.
@@ -129,7 +136,7 @@ class Loop:
         return position
 
     def _step(self, phase: Phase, position: Position) -> None:
-        if self.stop.requested:
+        if self.is_stopped():
             self._save(phase, position)
             raise self._stopped(phase, position)
         start = time.perf_counter()
@@ -169,12 +176,15 @@ class Loop:
     def _save(self, phase: Phase, position: Position) -> None:
         if self.folder is None:
             return
-        state = {"position": position.to_dict(), "phase": phase.state_dict(), "rng": rng_state()}
-        self.folder.save(phase.name, state)
-        self.folder.write_history([*self.history, *position.rows])
+        if self.fleet.is_first:
+            state = {"position": position.to_dict(), "phase": phase.state_dict(), "rng": rng_state()}
+            self.folder.save(phase.name, state)
+            self.folder.write_history([*self.history, *position.rows])
+        self.fleet.wait()  # a process that leaves takes the others with it
 
     def _resume(self, phase: Phase) -> Position:
-        state = self.folder.load(phase.name) if self.folder else None
+        folder = self.folder
+        state = self.fleet.first(lambda: folder.load(phase.name)) if folder else None
         if state is None:
             return Position()
         phase.load_state_dict(state["phase"])

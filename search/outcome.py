@@ -80,7 +80,7 @@ def compare_networks(plan: Plan, implanted: nn.Module, baselines: Mapping[str, n
     for network in networks.values():
         network.eval()
     scores = {
-        name: evaluate(network, plan.test, plan.task, device=plan.device, metrics=metrics)
+        name: evaluate(network, plan.test, plan.task, device=plan.device, metrics=metrics, peers=plan.fleet)
         for name, network in networks.items()
     }
     gain = bootstrap_gain(scores["host"], scores["implanted"], plan.config.seed)

@@ -17,7 +17,7 @@ import numpy as np
 from torch import nn
 
 from surgeon.data import Splits
-from surgeon.scores import Scores, evaluate
+from surgeon.scores import Scores
 
 from .bilevel import Supply
 from .planning import Plan
@@ -51,8 +51,7 @@ class Panel:
     def judge(self, networks: Sequence[nn.Module]) -> Scores:
         """Score networks, one for each fold, on the subjects that are held out in it."""
         pairs = zip(networks, self.supplies, strict=True)
-        found = [evaluate(network, one.cohort, one.task, device=one.device) for network, one in pairs]
-        return Scores.together(found)
+        return Scores.together([supply.score(network) for network, supply in pairs])
 
     def judge_one(self, network: nn.Module) -> Scores:
         """Score one network on all subjects of the panel."""

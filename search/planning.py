@@ -23,6 +23,7 @@ from .bilevel import Supply
 from .cells import CellSpec
 from .config import Config
 from .features import GIB, FeatureCache
+from .fleet import Fleet, open_fleet
 from .randomness import seed_for
 from .runs import Identity, digest_data
 
@@ -42,7 +43,7 @@ class Plan:
         cohort: all cases.
         splits: subject ids for training, validation and test.
         task: loss and prediction.
-        device: where the work is done.
+        fleet: the processes that share the work, and the device of this one.
         table: factories of the operations by name.
     """
 
@@ -56,8 +57,13 @@ class Plan:
     cohort: Cohort
     splits: Splits
     task: Task
-    device: torch.device
+    fleet: Fleet
     table: Table
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process works."""
+        return self.fleet.device
 
     @property
     def identity(self) -> Identity:
@@ -76,20 +82,27 @@ class Plan:
     def supply_of(self, splits: Splits, folder: Path | None = None) -> Supply:
         """Return the same of other splits."""
         training, validation = self.cohort.select(splits.train), self.cohort.select(splits.validation)
+        fleet = self.fleet
+        if folder is not None and fleet.size > 1:
+            folder = folder / str(fleet.ranks.rank)
         return Supply(
-            training=draw_batches(training, self.config, "training"),
-            validation=draw_batches(validation, self.config, "validation"),
+            training=draw_batches(training, self.config, "training", fleet),
+            validation=draw_batches(validation, self.config, "validation", fleet),
             cohort=validation,
             task=self.task,
             device=self.device,
             norm_batches=self.config.norm_batches,
             cache=FeatureCache(self.config.cache_memory * GIB, self.config.cache_disk * GIB, folder),
             choosing=len(splits.validation) >= self.config.crosswise_below,
+            fleet=fleet,
+            precision=self.config.precision,
         )
 
     def splice(self, implants: Mapping[str, nn.Module]) -> SplicedNetwork:
         """Splice modules into the host, and move the network to the device."""
-        return splice_trace(self.trace, implants).to(self.device)
+        network = splice_trace(self.trace, implants).to(self.device)
+        self.fleet.synchronise(network.get_submodule("implants"))
+        return network
 
 
 def plan_operation(
@@ -114,7 +127,8 @@ def plan_operation(
         GateError: the host cannot be traced, or a skip cannot be implanted.
     """
     cohort = data if isinstance(data, Cohort) else open_data(data)
-    device = find_device(config.device)
+    fleet = open_fleet(find_device(config.device))
+    config = config.model_copy(update={"precision": config.precision.settled(fleet.device)})
     splits = split_subjects(cohort, config.seed if config.split is None else config.split, config.fractions)
     image = draw_batches(cohort.select(splits.train), config, "training").batch(0, 0).image[:1]
     task = read_task(copy.deepcopy(host).eval(), image, cohort)
@@ -122,8 +136,8 @@ def plan_operation(
     traced = trace(host, example)
     _check_freedom(traced, image, config)
     anatomy = locate(traced)
-    return Plan(
-        host=copy.deepcopy(host).eval().to(device),
+    plan = Plan(
+        host=copy.deepcopy(host).eval().to(fleet.device),
         trace=traced,
         fingerprint=fingerprint(host),
         anatomy=anatomy,
@@ -133,14 +147,34 @@ def plan_operation(
         cohort=cohort,
         splits=splits,
         task=task,
-        device=device,
+        fleet=fleet,
         table=table,
     )
+    _check_same(plan)
+    return plan
 
 
-def draw_batches(cohort: Cohort, config: Config, purpose: str) -> Batches:
-    """Return the batches of some cases; what is drawn depends on the seed and the purpose alone."""
-    return Batches(
+def _check_same(plan: Plan) -> None:
+    """Refuse processes that would not work on the same."""
+    check = plan.fleet.check_same
+    check("the host", plan.fingerprint, "give its weights (--checkpoint); a factory may draw them at random")
+    check("the data", digest_data(plan.cohort), "give every machine the same folder")
+    check("the anatomy", [skip.id for skip in plan.anatomy.skips], "use the same versions on every machine")
+
+
+def draw_batches(cohort: Cohort, config: Config, purpose: str, fleet: Fleet | None = None) -> Batches:
+    """Return the batches of some cases; what is drawn depends on the seed and the purpose alone.
+
+    Args:
+        cohort: the cases.
+        config: crop, size of a batch, seed.
+        purpose: `training` or `validation`.
+        fleet: processes that see a share of each batch.
+
+    Raises:
+        DataError: the cases cannot be trained on, or a batch is too small to be shared.
+    """
+    batches = Batches(
         cohort,
         crop=config.crop,
         batch_size=config.batch_size,
@@ -148,6 +182,7 @@ def draw_batches(cohort: Cohort, config: Config, purpose: str) -> Batches:
         seed=seed_for(config.seed, purpose),
         steps=config.steps if purpose == "training" else None,
     )
+    return batches if fleet is None else batches.share(fleet.ranks.rank, fleet.size)
 
 
 def find_device(name: str) -> torch.device:

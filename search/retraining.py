@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from surgeon.splicing import SplicedNetwork
 
-from .bilevel import Supply, cosine, put_gradients, set_rate
+from .bilevel import Supply, cosine, set_rate
 from .config import Config
 
 
@@ -39,6 +39,7 @@ class TrainingPhase:
         self._parameters = list(implants.parameters())
         self._factors = (1.0, config.gamma_factor, config.host_factor)
         self._optimizer = _optimizer(implants, config)
+        self._gradients, self._training = supply.gradients(), supply.loader(supply.training)
         self._best: dict[str, Tensor] | None = None
         self._best_dice = self._first_dice = float("-inf")
         self._best_epoch = 0
@@ -64,10 +65,11 @@ class TrainingPhase:
     def step(self, epoch: int, step: int) -> float:
         """Make one step on a training batch and return its loss."""
         self._network.train()
-        output, label = self._forward(self._supply.training, epoch, step)
-        loss = put_gradients(self._supply.task.loss(output, label), self._parameters)
+        with self._supply.computing():
+            output, label = self._forward(self._training, epoch, step)
+        loss = self._gradients.put(self._supply.loss(output, label), self._parameters, self._optimizer)
         nn.utils.clip_grad_norm_(self._parameters, self._config.clip)
-        self._optimizer.step()
+        self._gradients.follow(self._optimizer)
         return loss
 
     def end_epoch(self, epoch: int) -> dict[str, Any]:
@@ -87,6 +89,7 @@ class TrainingPhase:
         return {
             "implants": self._implants.state_dict(),
             "optimizer": self._optimizer.state_dict(),
+            "gradients": self._gradients.state_dict(),
             "best": self._best,
             "best_dice": self._best_dice,
             "best_epoch": self._best_epoch,
@@ -97,6 +100,7 @@ class TrainingPhase:
         """Take over what `state_dict` returned."""
         self._implants.load_state_dict(state["implants"])
         self._optimizer.load_state_dict(state["optimizer"])
+        self._gradients.load_state_dict(state["gradients"])
         self._best, self._best_dice, self._best_epoch = state["best"], state["best_dice"], state["best_epoch"]
         self._first_dice = state["first_dice"]
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from surgeon.data import Cohort
 from surgeon.errors import Stopped
-from surgeon.scores import Scores, bootstrap_gain, evaluate
+from surgeon.scores import Scores, bootstrap_gain
 
 from .bilevel import Supply
 from .contest import Choice, Standing
@@ -135,6 +135,6 @@ class Settling:
         return self._scores(network, self._supply.cohort if self._supply.choosing else every).dice_mean
 
     def _scores(self, network: nn.Module, cohort: Cohort) -> Scores:
-        if self._loop.stop.requested:
+        if self._loop.is_stopped():
             raise Stopped("stopped by the user", fix="the same command with --resume goes on from here")
-        return evaluate(network, cohort, self._supply.task, device=self._supply.device)
+        return replace(self._supply, cohort=cohort).score(network)

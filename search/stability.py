@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from .cells import Architecture
 from .config import Config
+from .fleet import Fleet
 from .genotype import Genotype
 
 LEAST_KEPT = 3
@@ -174,7 +175,11 @@ def identity_share(genotype: Genotype) -> float:
 
 
 def dominant_eigenvalue(
-    loss: Tensor, parameters: Sequence[nn.Parameter], generator: torch.Generator, rounds: int = 10
+    loss: Tensor,
+    parameters: Sequence[nn.Parameter],
+    generator: torch.Generator,
+    fleet: Fleet | None = None,
+    rounds: int = 10,
 ) -> float:
     """Return the eigenvalue of largest size of the Hessian of a loss, by power iteration.
 
@@ -182,16 +187,18 @@ def dominant_eigenvalue(
         loss: a scalar whose graph is kept.
         parameters: that the Hessian is of.
         generator: of the first direction.
+        fleet: the processes that share the loss.
         rounds: products with the Hessian.
     """
-    gradient = torch.autograd.grad(loss, parameters, create_graph=True)
+    fleet = fleet or Fleet()
+    gradient = torch.autograd.grad(loss / fleet.size, parameters, create_graph=True)
     flat = torch.cat([part.flatten() for part in gradient])
     direction = torch.randn(flat.shape, generator=generator).to(flat)
     value = 0.0
     for _ in range(rounds):
         direction = direction / direction.norm().clamp_min(1e-30)
         product = torch.autograd.grad(flat @ direction, parameters, retain_graph=True)
-        turned = torch.cat([part.flatten() for part in product])
+        turned = torch.cat([part.flatten() for part in fleet.add_up(product)])
         value = float(turned @ direction)
         direction = turned
     return value

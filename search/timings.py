@@ -9,6 +9,7 @@ from typing import Any
 from .assembly import build_derived_cells
 from .costs import measure_latency
 from .entrants import Entrant
+from .fleet import Fleet
 from .planning import Plan
 from .prices import Prices, list_prices, measure_times, time_host
 from .runs import RunFolder
@@ -21,18 +22,23 @@ class Timings:
 
     Args:
         folder: of the run; None keeps them for as long as this object lives.
+        fleet: the processes that decide by them; the first one measures.
     """
 
-    def __init__(self, folder: RunFolder | None) -> None:
-        self._folder = folder
-        path = folder.path / _FILE if folder else None
-        self._known: dict[str, Any] = json.loads(path.read_text()) if path and path.exists() else {}
+    def __init__(self, folder: RunFolder | None, fleet: Fleet | None = None) -> None:
+        self._folder, self._fleet = folder, fleet or Fleet()
+        self._known: dict[str, Any] = self._fleet.first(self._read)
+
+    def _read(self) -> dict[str, Any]:
+        path = self._folder.path / _FILE if self._folder else None
+        known: dict[str, Any] = json.loads(path.read_text()) if path and path.exists() else {}
+        return known
 
     def once(self, name: str, measure: Callable[[], Any]) -> Any:
         """Return what was measured under a name, measuring it where it was not."""
         if name not in self._known:
-            self._known[name] = measure()
-            if self._folder is not None:
+            self._known[name] = self._fleet.first(measure)
+            if self._folder is not None and self._fleet.is_first:
                 self._folder.write_json(_FILE, self._known)
         return self._known[name]
 

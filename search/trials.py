@@ -60,7 +60,7 @@ class Trials:
         """
         networks, seconds = [], 0.0
         for fold, supply in enumerate(self._panel.supplies, 1):
-            if self._loop.stop.requested:
+            if self._loop.is_stopped():
                 raise Stopped("stopped by the user", fix="the same command with --resume goes on from here")
             phase = f"{name}-fold{fold}" if self._panel.crosswise else name
             trained = train_genotype(phase, self._plan, supply, self._loop, genotype, config=config)

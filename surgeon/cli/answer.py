@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import sys
 import traceback as tracebacks
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
 from surgeon.errors import Stopped, SurgeonError
+from surgeon.ranks import Ranks, speaking
 from surgeon.rendering import print_error
 
 if TYPE_CHECKING:
@@ -68,6 +71,9 @@ def _console(stream: TextIO) -> Console:
 def answering(traceback: bool) -> Iterator[Answer]:
     """Hand the two streams to a command, and turn what goes wrong into a few lines and an exit code.
 
+    Of several processes that were started for one command the first shows how it goes; of those that fail,
+    which may be all, one says why.
+
     What third parties print to standard output while the command works goes to standard error: with `--json`
     nothing but JSON may be read from standard output.
 
@@ -80,18 +86,29 @@ def answering(traceback: bool) -> Iterator[Answer]:
     Raises:
         typer.Exit: with the exit code of the error.
     """
-    answer = Answer(output=sys.stdout, progress=sys.stderr)
-    try:
-        with contextlib.redirect_stdout(sys.stderr), _third_parties_quiet(unless=traceback):
-            yield answer
-    except typer.Exit:
-        raise
-    except BaseException as error:  # the network and its libraries may raise anything
-        if traceback:
-            answer.progress.write(tracebacks.format_exc())
-        failure = _explain(error)
-        print_error(failure, answer.progress_console())
-        raise typer.Exit(failure.exit_code) from error
+    ranks = Ranks.of_environment()
+    with contextlib.ExitStack() as stack:
+        silence = None if ranks.is_first else stack.enter_context(Path(os.devnull).open("w"))
+        answer = Answer(output=silence or sys.stdout, progress=silence or sys.stderr)
+        try:
+            with contextlib.redirect_stdout(answer.progress), _third_parties_quiet(unless=traceback):
+                yield answer
+        except typer.Exit:
+            raise
+        except BaseException as error:  # the network and its libraries may raise anything
+            raise typer.Exit(_explained(error, ranks, traceback)) from error
+
+
+def _explained(error: BaseException, ranks: Ranks, traceback: bool) -> int:
+    """Say what went wrong, unless another process does; returns the exit code."""
+    failure = _explain(error)
+    with speaking(ranks) as speaks:
+        if speaks and traceback:
+            sys.stderr.write(tracebacks.format_exc())
+        if speaks:
+            print_error(failure, _console(sys.stderr))
+            sys.stderr.flush()
+    return failure.exit_code
 
 
 @contextlib.contextmanager

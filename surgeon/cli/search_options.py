@@ -54,6 +54,15 @@ CropOption = Annotated[
         rich_help_panel=SEARCH_PANEL,
     ),
 ]
+PrecisionOption = Annotated[
+    str | None,
+    typer.Option(
+        "--precision",
+        metavar="auto|fp32|bf16-mixed|fp16-mixed",
+        help="In which networks compute while searching and training (auto: bf16-mixed on a GPU that has it).",
+        rich_help_panel=SEARCH_PANEL,
+    ),
+]
 WorseOption = Annotated[
     bool,
     typer.Option(

@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
-from .batches import Batch, Batches
+from .batches import Batch, Batches, digest_of
 from .case import Case
 from .choices import Back, Foreground, Resampling, Scale
 from .cohort import Cohort
 from .legend import IGNORED, Legend
 from .listed import declared_legend
+from .loading import Loader
 from .opening import open_data
 from .preparation import Preparation, read_preparation
 from .regions import LabelRegions
@@ -30,6 +31,7 @@ __all__ = [
     "Foreground",
     "LabelRegions",
     "Legend",
+    "Loader",
     "Padding",
     "Placing",
     "Preparation",
@@ -40,6 +42,7 @@ __all__ = [
     "Weighting",
     "Window",
     "declared_legend",
+    "digest_of",
     "open_data",
     "read_preparation",
     "resample",

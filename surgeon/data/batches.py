@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from torch.nn import functional as F
 from surgeon.errors import DataError
 
 from .augmentation import augment_sample
+from .case import Case
 from .cohort import Cohort
 from .legend import IGNORED
 
@@ -27,11 +30,13 @@ class Batch:
         image: float32 `(N, C, *spatial)`.
         label: int64 `(N, *spatial)`.
         case_ids: one for each sample.
+        digests: of the bytes of each image, where they come again unchanged; else empty.
     """
 
     image: Tensor
     label: Tensor
     case_ids: tuple[str, ...]
+    digests: tuple[str, ...] = ()
 
 
 class Batches:
@@ -75,6 +80,8 @@ class Batches:
         self.seed = seed
         self.foreground = foreground
         self.steps = steps or math.ceil(len(cohort.cases) / batch_size)
+        self.places = range(batch_size)
+        self._sizes: dict[str, tuple[int, ...]] = {}
 
     def __len__(self) -> int:
         return self.steps
@@ -84,25 +91,46 @@ class Batches:
         """Whether a case is the same image whenever it comes."""
         return self.crop is None and not self.augment
 
+    def share(self, part: int, parts: int) -> Batches:
+        """Return the same batches, of which one of several processes sees its part.
+
+        The parts of a batch are what all would see, cut one after the other, as even as they can be.
+
+        Raises:
+            DataError: there would be nothing for some of them.
+        """
+        if self.batch_size < parts:
+            raise DataError(
+                f"a batch of {self.batch_size} cannot be shared by {parts} processes",
+                where="batch_size",
+                fix=f"give at least {parts} (--batch-size {parts}), or start fewer processes",
+            )
+        mine = copy.copy(self)
+        starts = [k * self.batch_size // parts for k in range(parts + 1)]
+        mine.places = range(starts[part], starts[part + 1])
+        return mine
+
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch, from step `start` on."""
         for step in range(start, self.steps):
             yield self.batch(epoch, step)
 
     def batch(self, epoch: int, step: int) -> Batch:
-        """Return one batch."""
-        patches = []
-        for position in range(step * self.batch_size, (step + 1) * self.batch_size):
-            patches.append(self._patch(epoch, position))
-        crop = tuple(min(sides) for sides in zip(*(p[1].shape for p in patches), strict=True))
+        """Return one batch, or this process's part of it."""
+        first = step * self.batch_size
+        patches = [self._patch(epoch, first + place) for place in self.places]
+        shapes = [tuple(label.shape) for _, label, _ in patches]
+        others = [place for place in range(self.batch_size) if place not in self.places]
+        if self.crop is None:  # all are cut to the smallest of the whole batch
+            shapes += [self._size(epoch, first + place) for place in others]
+        crop = tuple(min(sides) for sides in zip(*shapes, strict=True))
         pairs = [_corner(image, label, crop) for image, label, _ in patches]
         images, labels = zip(*pairs, strict=True)
-        return Batch(torch.stack(images), torch.stack(labels), tuple(p[2] for p in patches))
+        digests = tuple(digest_of(image) for image in images) if self.fixed else ()
+        return Batch(torch.stack(images), torch.stack(labels), tuple(p[2] for p in patches), digests)
 
     def _patch(self, epoch: int, position: int) -> tuple[Tensor, Tensor, str]:
-        count = len(self.cohort.cases)
-        order = _order(self.seed, epoch, position // count, count)
-        sample = self.cohort.read(self.cohort.cases[order[position % count]])
+        sample = self.cohort.read(self._case(epoch, position))
         assert sample.label is not None
         # A generator for each place: patches do not depend on which were drawn before.
         generator = np.random.default_rng((self.seed, epoch, position, 1))
@@ -112,6 +140,25 @@ class Batches:
         if self.augment:
             image, label = augment_sample(image, label, generator)
         return image, label, sample.case_id
+
+    def _case(self, epoch: int, position: int) -> Case:
+        count = len(self.cohort.cases)
+        order = _order(self.seed, epoch, position // count, count)
+        return self.cohort.cases[order[position % count]]
+
+    def _size(self, epoch: int, position: int) -> tuple[int, ...]:
+        """Return the spatial size of a sample that another process sees; a case is read for it once."""
+        case = self._case(epoch, position)
+        if case.id not in self._sizes:
+            self._sizes[case.id] = tuple(self.cohort.read(case).image.shape[1:])
+        return self._sizes[case.id]
+
+
+def digest_of(x: Tensor) -> str:
+    """Return a digest of the shape, type and values of a tensor on the CPU."""
+    data = x.detach().contiguous().flatten().view(torch.uint8).numpy()
+    head = f"{tuple(x.shape)} {x.dtype} ".encode()
+    return hashlib.blake2b(head + data.tobytes(), digest_size=16).hexdigest()
 
 
 def _check(cohort: Cohort, crop: tuple[int, ...] | None, batch_size: int) -> None:

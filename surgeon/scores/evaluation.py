@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from surgeon.data import Case, Cohort, Sample, Window
 from surgeon.errors import DataError
+from surgeon.ranks import Ranks
 
 from .overlap import Empty, check_metrics, score_case
 from .prediction import Network, place_in_file, predict_logits
@@ -79,6 +80,7 @@ def evaluate(
     tolerance: float = 1.0,
     empty: Empty = Empty.PERFECT,
     kwargs: Mapping[str, Any] | None = None,
+    peers: Peers | None = None,
 ) -> Scores:
     """Score a network on every case of a cohort; slices are put together to volumes first.
 
@@ -97,6 +99,7 @@ def evaluate(
         tolerance: distance in mm within which two surfaces agree.
         empty: what a class counts for that is in neither prediction nor label.
         kwargs: keyword inputs of the network.
+        peers: processes of which each scores a part of the cases; all return the whole result.
 
     Raises:
         DataError: the cohort is empty, or a case has no label or cannot be read; or no case has a class, and
@@ -107,10 +110,11 @@ def evaluate(
         raise DataError("no case to score", where=str(cohort.path))
     check_metrics(metrics)
 
+    mine = cohort if peers is None else _part_of(cohort, peers.ranks)
     per_case: dict[str, dict[str, Any]] = {}
     with in_eval_mode(network, device):
         for whole in predicted_wholes(
-            network, cohort, task, device, batch_size=batch_size, window=window, kwargs=kwargs
+            network, mine, task, device, batch_size=batch_size, window=window, kwargs=kwargs
         ):
             found = score_case(
                 whole.prediction,
@@ -123,7 +127,27 @@ def evaluate(
                 empty=empty,
             )
             per_case[whole.volume] = {"subject": whole.subject, **found}
+    if peers is not None:
+        per_case = {name: row for part in peers.gather(per_case) for name, row in part.items()}
     return _summarise({name: per_case[name] for name in sorted(per_case)}, cohort)
+
+
+class Peers(Protocol):
+    """Processes that share an evaluation."""
+
+    @property
+    def ranks(self) -> Ranks:
+        """Which one this is, of how many."""
+
+    def gather(self, value: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the values of all processes."""
+
+
+def _part_of(cohort: Cohort, ranks: Ranks) -> Cohort:
+    """Return the cases that one process scores; the slices of a volume stay together."""
+    volumes = list(dict.fromkeys(case.volume for case in cohort.cases))
+    mine = set(volumes[ranks.rank :: ranks.size])
+    return replace(cohort, cases=tuple(case for case in cohort.cases if case.volume in mine))
 
 
 @dataclass(frozen=True, slots=True)

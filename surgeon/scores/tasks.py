@@ -17,7 +17,7 @@ from surgeon.data import Cohort, LabelRegions
 from surgeon.errors import DataError
 from surgeon.parity import tensors_in
 
-from .losses import overlap_and_entropy, without_specks
+from .losses import Total, alone, overlap_and_entropy, without_specks
 
 _CLOSEST_TO_0 = 1e-6
 
@@ -95,26 +95,33 @@ class Task:
         """Return the probabilities `(N, C, *spatial)` of logits."""
         return logits.sigmoid() if self.activation.is_sigmoid else logits.softmax(1)
 
-    def loss(self, output: Any, label: Tensor) -> Tensor:
-        """Return the sum of soft Dice and cross-entropy loss (MONAI), a scalar.
+    def loss(self, output: Any, label: Tensor, total: Total = alone) -> Tensor:
+        """Return the sum of soft Dice and cross-entropy loss, a scalar.
 
         Args:
             output: of the network.
             label: int64 `(N, *spatial)`.
+            total: adds up over the processes that share a batch; then the loss is that of the whole batch.
         """
-        total, weights = label.new_zeros((), dtype=torch.float32), 0.0
+        loss, weights = label.new_zeros((), dtype=torch.float32), 0.0
         for rank, tensor in enumerate(_heads(output, self.spatial_dims)):
-            logits, weight = without_specks(self._to_logits(tensor)), 0.5**rank
+            wide = tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+            logits, weight = without_specks(self._to_logits(wide)), 0.5**rank
             at = label[:, None]  # (N, 1, *spatial)
             if rank == 0:
                 logits = _resized(logits, tuple(label.shape[1:]))
             elif logits.shape[2:] != label.shape[1:]:
                 at = F.interpolate(at.float(), size=logits.shape[2:], mode="nearest-exact").long()
-            total = total + weight * overlap_and_entropy(
-                logits, at, sigmoid=self.activation.is_sigmoid, regions=self.regions, ignores=self.ignores
+            loss = loss + weight * overlap_and_entropy(
+                logits,
+                at[:, 0],
+                sigmoid=self.activation.is_sigmoid,
+                regions=self.regions,
+                ignores=self.ignores,
+                total=total,
             )
             weights += weight
-        return total / weights
+        return loss / weights
 
     @property
     def sentence(self) -> str:
