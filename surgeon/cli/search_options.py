@@ -59,7 +59,7 @@ PrecisionOption = Annotated[
     typer.Option(
         "--precision",
         metavar="auto|fp32|bf16-mixed|fp16-mixed",
-        help="In which networks compute while searching and training (auto: bf16-mixed on a GPU that has it).",
+        help="In which networks compute while they are trained (auto: bf16-mixed on a GPU that has it).",
         rich_help_panel=SEARCH_PANEL,
     ),
 ]

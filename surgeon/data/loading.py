@@ -49,7 +49,7 @@ class Loader:
             drawn = self._make(epoch, step)
         else:
             wanted = [self._after(epoch, step, k) for k in range(self._ahead + 1)]
-            self._coming = {place: self._coming.pop(place, None) or self._send(place) for place in wanted}
+            self._coming = {place: self._coming.get(place) or self._send(place) for place in wanted}
             drawn = self._coming.pop((epoch, step)).result()
         self.waited += time.perf_counter() - start
         return replace(drawn, image=self._moved(drawn.image), label=self._moved(drawn.label))

@@ -76,13 +76,15 @@ def dice_loss(shares: Tensor, target: Tensor, total: Total = alone) -> Tensor:
     axes = (0, *range(2, target.ndim))
     sums = torch.stack([(shares * target).sum(axes), shares.sum(axes) + target.sum(axes)])
     both, either = total(sums)
-    return 1 - ((2 * both + _SMOOTH) / (either + _SMOOTH)).mean()
+    overlaps: Tensor = (2 * both + _SMOOTH) / (either + _SMOOTH)
+    return 1 - overlaps.mean()
 
 
 def _mean(summed: Tensor, count: int | Tensor, total: Total) -> Tensor:
     """Return a mean over all processes from a sum and a count; 0 where there is nothing to count."""
     of_all, counted = total(torch.stack([summed, summed.new_zeros(()) + count]))
-    return of_all / counted.clamp_min(1)
+    mean: Tensor = of_all / counted.clamp_min(1)
+    return mean
 
 
 def _target(logits: Tensor, label: Tensor, regions: LabelRegions | None) -> Tensor:
