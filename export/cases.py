@@ -199,6 +199,25 @@ def real_cases(example: Example, freedom: Freedom, samples: Sequence[Any]) -> It
         yield Case(f"sample {number}", inputs, required=fits, real=True)
 
 
+def quantised_cases(
+    example: Example, freedom: Freedom, sizes: Sizes, samples: Sequence[Any]
+) -> Iterator[Case]:
+    """Make the cases of a file whose ranges are those of real images: noise would leave them.
+
+    Beside every sample, the first one in a batch, and laid side by side to another size.
+    """
+    real = list(real_cases(example, freedom, samples))
+    yield from real
+    first = next((case.example for case in real if case.required), None)
+    if first is None:
+        return
+    if freedom.batch:
+        yield Case("sample 0, batch 3", _with_batch(first, 3), real=True)
+    if freedom.sizes:
+        wide = tuple(size + (axis + 1) * sizes.step for axis, size in enumerate(_spatial(first)))
+        yield Case("sample 0, uneven", _tiled(first, wide), real=True)
+
+
 def _spatial(example: Example) -> tuple[int, ...]:
     return image_shapes(example)[0][2:]
 
@@ -233,6 +252,11 @@ def _with_batch(example: Example, batch: int) -> Example:
 
 
 def _sized(example: Example, sizes: tuple[int, ...], seed: int) -> Example:
+    return _noise(_tiled(example, sizes), seed)
+
+
+def _tiled(example: Example, sizes: tuple[int, ...]) -> Example:
+    """Return the images cut to other sizes, or repeated to them."""
     spatial = _spatial(example)
 
     def resize(tensor: Tensor) -> Tensor:
@@ -244,4 +268,4 @@ def _sized(example: Example, sizes: tuple[int, ...], seed: int) -> Example:
             grown = grown.index_select(axis, index)
         return grown
 
-    return _noise(map_tensors(example, resize), seed)
+    return map_tensors(example, resize)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from surgeon.data import Preparation
 from surgeon.errors import InputError
@@ -17,6 +18,7 @@ from surgeon.files import write_json
 from surgeon.tracing import as_example, map_tensors
 
 from .artifact import Artifact
+from .conforming import conform, to_float32
 from .flattening import leaves_of
 from .included import Include, parse_includes
 from .included import include as include_steps
@@ -81,10 +83,9 @@ def to_onnx(
         True
     """
     steps = parse_includes(include)
-    example = map_tensors(as_example(inputs, kwargs), torch.Tensor.detach)
     order = Order(
         model,
-        example,
+        map_tensors(as_example(inputs, kwargs), torch.Tensor.detach),
         tuple(samples or ()),
         check_name(name),
         find_target(target),
@@ -101,11 +102,21 @@ def to_onnx(
         )
     folder = check_folder(Path(out_dir))
     with _evaluating(model), placed_whole(folder) as part:
+        order = _conformed(order)
         artifact = _export(order, steps, preparation, part)
         if order.target.name == "triton":
             write_repository(artifact, part, leaves_of(order.example))
         write_json(part / "export.json", artifact.to_dict())
     return replace(artifact, folder=folder)
+
+
+def _conformed(order: Order) -> Order:
+    """Bring network, example and samples into the form that the exporter takes."""
+    model, example = conform(order.model, order.example)
+    samples = order.samples
+    if example is not order.example:
+        samples = tuple(pytree.tree_map(to_float32, sample) for sample in samples)
+    return replace(order, model=model, example=example, samples=samples)
 
 
 def _export(

@@ -65,7 +65,7 @@ _WIDEST = 65504 / 8
 _ALWAYS_FLOAT32 = {"Resize": (1, 2)}
 
 
-def halve(model: ir.Model, inputs: Sequence[Tensor]) -> tuple[ir.Model, dict[str, str]]:
+def halve(model: ir.Model, inputs: Sequence[Sequence[Tensor]]) -> tuple[ir.Model, dict[str, str]]:
     """Turn the safe nodes of a float32 model into float16.
 
     Inputs and outputs stay float32. Norms and reductions stay, and so does every node with an activation or
@@ -73,7 +73,7 @@ def halve(model: ir.Model, inputs: Sequence[Tensor]) -> tuple[ir.Model, dict[str
 
     Args:
         model: from `build_model`.
-        inputs: the example, in the order of the model's inputs.
+        inputs: the example, and real inputs where there are some, each in the order of the model's inputs.
 
     Returns:
         a new model, and for each node that stayed in float32 the reason.
@@ -106,15 +106,25 @@ def halve(model: ir.Model, inputs: Sequence[Tensor]) -> tuple[ir.Model, dict[str
     return model, kept
 
 
-def measure_ranges(model: ir.Model, inputs: Sequence[Tensor]) -> dict[str, float]:
-    """Run a float32 model and return the largest absolute value of every real tensor in it, by name."""
-    arrays = run_exposed(expose(model), inputs)
-    given = zip((str(value.name) for value in model.graph.inputs), inputs, strict=True)
-    arrays |= {name: tensor.detach().cpu().numpy() for name, tensor in given}
-    ranges = {name: _widest(array) for name, array in arrays.items()}
-    for name, value in model.graph.initializers.items():
-        if _is_real(value) and value.const_value is not None:
-            ranges[name] = _widest(value.const_value.numpy())
+def measure_ranges(model: ir.Model, inputs: Sequence[Sequence[Tensor]]) -> dict[str, float]:
+    """Run a float32 model and return the largest absolute value of every real tensor in it, by name.
+
+    Args:
+        model: to run.
+        inputs: of each run, in the order of the model's inputs.
+    """
+    ranges = {
+        name: _widest(value.const_value.numpy())
+        for name, value in model.graph.initializers.items()
+        if _is_real(value) and value.const_value is not None
+    }
+    proto = expose(model)
+    for tensors in inputs:
+        arrays = run_exposed(proto, tensors)
+        given = zip((str(value.name) for value in model.graph.inputs), tensors, strict=True)
+        arrays |= {name: tensor.detach().cpu().numpy() for name, tensor in given}
+        for name, array in arrays.items():
+            ranges[name] = max(ranges.get(name, 0.0), _widest(array))
     return ranges
 
 
@@ -138,7 +148,7 @@ class _Conversion:
         self.halved += 1
         for output in node.outputs:
             if _is_real(output):
-                output.dtype = dtype
+                output.type = ir.TensorType(dtype)  # clones share the type itself
 
     def finish(self) -> None:
         """Give the outputs back as float32 under their names, and drop the weights nobody reads."""
@@ -191,7 +201,9 @@ def _why_kept(node: ir.Node, ranges: dict[str, float]) -> str:
 
 
 def _widest(array: np.ndarray[Any, Any]) -> float:
-    return float(np.abs(array).max()) if array.size else 0.0
+    """Return the largest absolute value; infinity where one is no number, so that it is never halved."""
+    widest = float(np.abs(array).max()) if array.size else 0.0
+    return float("inf") if np.isnan(widest) else widest
 
 
 def _is_real(value: ir.Value | None) -> bool:

@@ -19,14 +19,16 @@ from surgeon.files import sha256
 from surgeon.tracing import Example, map_tensors, run
 
 from .artifact import Artifact
-from .cases import Sizes, check_everything, real_cases, small_example
+from .cases import Sizes, check_everything, quantised_cases, small_example
 from .divergence import Stages, find_divergence
 from .flattening import leaves_of, size_limits
-from .gate import THRESHOLDS, Gate
+from .gate import THRESHOLDS, Compared, Gate
 from .onnx import ports_of
 from .order import Order
 from .reference import Opinion, ask_reference
+from .rounding import rounding_twin
 from .runtime import Latency, measure_latency, open_session, run_session
+from .targets import Precision
 from .writing import Written
 
 
@@ -37,10 +39,12 @@ def prove(order: Order, written: Written) -> Artifact:
         ExportError: it does not compute what the network computes.
     """
     export, provider = _open(order, written)
-    threshold = THRESHOLDS[order.precision]
-    gate = Gate(order.host, export, threshold, _locator(order, written), _in_double(order))
+    gate = _gate(order, written, export)
     limits = size_limits(written.flat.program)
     proved = check_everything(gate, order.example, written.flat.freedom, limits, order.samples)
+    compared = tuple(gate.compared)
+    if order.precision is Precision.FP16 and provider == "CPUExecutionProvider":
+        compared += _check_rounding(order, written)
     return Artifact(
         folder=written.path.parent,
         name=order.name,
@@ -51,7 +55,7 @@ def prove(order: Order, written: Written) -> Artifact:
         freedom=written.flat.freedom,
         refusals=written.flat.refusals,
         sizes=proved,
-        parity=tuple(gate.compared),
+        parity=compared,
         not_compared=tuple(gate.not_compared),
         threshold=gate.threshold,
         second_opinion=_second_opinion(order, written, proved),
@@ -66,8 +70,31 @@ def prove(order: Order, written: Written) -> Artifact:
     )
 
 
+def _gate(order: Order, written: Written, export: Callable[[Example], Any]) -> Gate:
+    locate = _locator(order, written)
+    return Gate(order.host, export, THRESHOLDS[order.precision], locate, _in_double(order))
+
+
+def _check_rounding(order: Order, written: Written) -> tuple[Compared, ...]:
+    """Put a float16 file through the gate once more, rounding as where float16 is computed.
+
+    Raises:
+        ExportError: it then computes something else, or overflows.
+    """
+    twin = written.path.with_name("rounded.onnx")
+    ir.save(rounding_twin(ir.load(written.path)), twin)
+    rounded = replace(written, path=twin)
+    try:
+        gate = _gate(order, rounded, _open(order, rounded)[0])
+        limits = size_limits(written.flat.program)
+        check_everything(gate, order.example, written.flat.freedom, limits, order.samples)
+    finally:
+        twin.unlink()
+    return tuple(replace(case, what=f"{case.what}, rounded to float16") for case in gate.compared)
+
+
 def prove_quantised(order: Order, plain: Written, proved: Artifact, quantised: Written) -> Artifact:
-    """Hold a file in int8 against the network on the real samples it was calibrated on.
+    """Hold a file in int8 against the network on the real samples it was calibrated on, and on more of them.
 
     Args:
         order: with samples.
@@ -80,7 +107,7 @@ def prove_quantised(order: Order, plain: Written, proved: Artifact, quantised: W
     """
     export, _ = _open(order, quantised)
     gate = Gate(order.host, export, THRESHOLDS[order.precision])
-    gate.check_all(real_cases(order.example, quantised.flat.freedom, order.samples))
+    gate.check_all(quantised_cases(order.example, quantised.flat.freedom, proved.sizes, order.samples))
     calls = {"export": export, "fp32": _open(order, plain)[0]}
     return replace(
         proved,

@@ -5,13 +5,11 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import onnx_ir as ir
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from surgeon.errors import InputError
 from surgeon.tracing import Example, map_tensors, private_copy
 
 from .cases import real_cases, takes_other_sizes
@@ -20,7 +18,6 @@ from .flattening import (
     Freedom,
     Refusal,
     export_program,
-    first_line,
     flatten,
     leaves_of,
 )
@@ -58,7 +55,7 @@ class Written:
 
 def write_network(order: Order, path: Path) -> Written:
     """Flatten, fuse and write the network, unproved."""
-    output = _run_once(order)
+    output = order.host(order.example)
     model, example = _on_cpu(order)
     flat = _flatten(order, model, example)
     passes = CPU_PASSES if order.target.provider == "CPUExecutionProvider" else PASSES
@@ -71,7 +68,7 @@ def write_network(order: Order, path: Path) -> Written:
     plain = written.clone()
     kept: dict[str, str] = {}
     if order.precision is Precision.FP16:
-        written, kept = halve(written, leaves_of(example))
+        written, kept = halve(written, [leaves_of(example), *_real_inputs(order, flat.freedom)])
     write_model(written, path)
     return Written(path, written, flat, program, plain, fused.passes, kept)
 
@@ -84,24 +81,16 @@ def write_quantised(order: Order, plain: Written, path: Path) -> Written:
         plain: the network in float32.
         path: of the new file.
     """
-    inputs = [
-        leaves_of(case.example) for case in real_cases(order.example, plain.flat.freedom, order.samples)
-    ]
-    model, kept = quantise(plain.plain, inputs, order.target)
+    model, kept = quantise(plain.plain, _real_inputs(order, plain.flat.freedom), order.target)
     model.metadata_props.update(plain.model.metadata_props)
     write_model(model, path)
     return replace(plain, path=path, model=model, kept_in_fp32=kept)
 
 
-def _run_once(order: Order) -> Any:
-    try:
-        return order.host(order.example)
-    except Exception as error:
-        raise InputError(
-            f"the network fails on the example: {first_line(error)}",
-            where=type(order.model).__name__,
-            fix="give inputs of the shape and type it was trained on",
-        ) from error
+def _real_inputs(order: Order, freedom: Freedom) -> list[list[Tensor]]:
+    """Return the inputs of every sample, on the CPU."""
+    cases = real_cases(order.example, freedom, order.samples)
+    return [[leaf.cpu() for leaf in leaves_of(case.example)] for case in cases]
 
 
 def _flatten(order: Order, model: nn.Module, example: Example) -> Flat:

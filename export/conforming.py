@@ -1,0 +1,92 @@
+"""Networks as the exporter takes them: in float32, and with outputs in plain containers."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from surgeon.errors import ExportError, InputError
+from surgeon.parity import compare, tensors_in
+from surgeon.tracing import Example, map_tensors, run
+
+from .flattening import first_line, leaves_of
+
+# Beyond this, two runs on the same inputs are not the same computation in another order.
+_REPEATABLE = 1e-4
+
+
+class Unpacked(nn.Module):
+    """A network whose output is a dataclass, which torch.export does not know, gives a mapping instead."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Return the fields that hold tensors by their names."""
+        output = self.network(*args, **kwargs)
+        named = {field.name: getattr(output, field.name) for field in fields(output)}
+        return {name: value for name, value in named.items() if tensors_in(value)}
+
+
+def conform(model: nn.Module, example: Example) -> tuple[nn.Module, Example]:
+    """Return a network and inputs that the exporter takes and that compute the same.
+
+    A network in float16, bfloat16 or float64 is copied to float32: its weights are the same numbers (of
+    float64, the nearest ones), and neither onnxruntime nor ONNX has all operations in the others.
+
+    Raises:
+        InputError: the network fails on the example.
+        ExportError: it answers differently each time.
+    """
+    model, example = _in_float32(model, example)
+    output = _run_twice(model, example)
+    if any(is_dataclass(leaf) for leaf in pytree.tree_leaves(output)):
+        return Unpacked(model).train(model.training), example
+    return model, example
+
+
+def to_float32(x: Any) -> Any:
+    """Return a real tensor in float32, anything else as it is."""
+    return x.float() if isinstance(x, Tensor) and x.is_floating_point() else x
+
+
+def _in_float32(model: nn.Module, example: Example) -> tuple[nn.Module, Example]:
+    tensors = [*model.parameters(), *model.buffers(), *leaves_of(example)]
+    if {x.dtype for x in tensors if x.is_floating_point()} <= {torch.float32}:
+        return model, example
+    wide, inputs = copy.deepcopy(model).float(), map_tensors(example, to_float32)
+    try:
+        run(wide, inputs)
+    except Exception:  # noqa: BLE001 - a type that is named in the code: it is exported as it is
+        return model, example
+    return wide, inputs
+
+
+def _run_twice(model: nn.Module, example: Example) -> Any:
+    try:
+        first = run(model, example)
+        again = map_tensors(example, torch.clone)
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(1)  # `run` always begins at the same place
+            second = model(*again.args, **again.kwargs)
+    except Exception as error:
+        raise InputError(
+            f"the network fails on the example: {first_line(error)}",
+            where=type(model).__name__,
+            fix="give inputs of the shape and type it was trained on",
+        ) from error
+    difference = compare(first, second).relative
+    if _REPEATABLE < difference < float("inf"):  # values that are no numbers are for the gate
+        raise ExportError(
+            f"the network gives another answer each time it is run (by {difference:.1e} of its range), "
+            "and no file can be held against it",
+            where=type(model).__name__,
+            fix="turn off what samples or counts in its forward, or export the part before it",
+        )
+    return first

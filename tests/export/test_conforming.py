@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from collections import namedtuple
+from dataclasses import dataclass
+
+import pytest
+import torch
+from surgeon.export import Freedom, open_session, run_session, to_onnx
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from surgeon.errors import ExportError, InputError
+
+from .networks import image, small_unet
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_network_of_another_type_is_exported_in_float32_with_its_very_weights(dtype, tmp_path):
+    network = small_unet().to(dtype)
+    artifact = to_onnx(
+        network, image().to(dtype), tmp_path / "out", samples=[image().to(dtype)[0]], second_opinion=False
+    )
+    assert {port.type for port in (*artifact.inputs, *artifact.outputs)} == {"float32"}
+    assert next(network.parameters()).dtype is dtype
+    x = image(size=20)
+    with torch.no_grad():
+        expected = network.double()(x.double()).float()
+    found = run_session(open_session(artifact.model), x)[0]
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_type_that_the_code_names_is_left_alone_and_refused_with_a_reason(tmp_path):
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(2, 1, 1, 1, dtype=torch.float64))
+
+        def forward(self, x):
+            return F.conv2d(x.double(), self.weight)
+
+    with pytest.raises(ExportError, match="onnxruntime cannot open it"):
+        to_onnx(Named(), image(), tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+@dataclass
+class Output:
+    logits: Tensor
+    name: str = "mask"
+    hidden: list[Tensor] | None = None
+    loss: Tensor | None = None
+
+
+class Head(nn.Module):
+    """A convolution whose answer is packed in some way."""
+
+    def __init__(self, pack):
+        super().__init__()
+        self.head, self.pack = nn.Conv2d(1, 2, 3, padding=1), pack
+
+    def forward(self, x):
+        return self.pack(self.head(x))
+
+
+Pair = namedtuple("Pair", "logits vector")
+PACKS = {
+    "dataclass": (lambda y: Output(y, hidden=[y * 2]), ["logits", "hidden_0"]),
+    "mapping": (lambda y: {"b": y, "a": y * 2}, ["b", "a"]),
+    "named tuple": (lambda y: Pair(y, y.mean((2, 3))), ["logits", "vector"]),
+    "nest": (lambda y: (y, [y + 1, (y * 3,)], None), ["output_0", "output_1_0", "output_1_1_0"]),
+    "twice the same": (lambda y: (y, y), ["output_0", "output_1"]),
+    "labels": (lambda y: y.argmax(1), ["output"]),
+    "a mask": (lambda y: y > 0, ["output"]),
+}
+
+
+@pytest.mark.parametrize("kind", PACKS)
+def test_outputs_of_every_packing_have_their_names_and_are_proved(kind, tmp_path):
+    pack, names = PACKS[kind]
+    artifact = to_onnx(Head(pack), image(), tmp_path / "out", second_opinion=False)
+    assert [port.name for port in artifact.outputs] == names
+    assert artifact.freedom is Freedom.BATCH_AND_SIZES
+    assert len(artifact.parity) >= 10
+
+
+def test_inputs_of_every_kind_are_fed_and_proved(tmp_path):
+    class Fed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Conv2d(1, 2, 3, padding=1)
+
+        def forward(self, images, step, context=None, scale=1.0):
+            shift = context.mean((1, 2)) + step.float()
+            return self.head(images["image"]) * scale + shift[:, None, None, None]
+
+    kwargs = {"context": torch.randn(2, 5, 3), "scale": 2.0}
+    artifact = to_onnx(
+        Fed(),
+        ({"image": image(batch=2)}, torch.tensor([3, 1])),
+        tmp_path / "out",
+        kwargs=kwargs,
+        second_opinion=False,
+    )
+    assert [port.type for port in artifact.inputs] == ["float32", "int64", "float32"]
+
+
+def test_a_network_that_draws_or_counts_is_refused_for_that(tmp_path):
+    class Draws(nn.Conv2d):
+        def forward(self, x):
+            return F.dropout(super().forward(x), 0.5, training=True)
+
+    class Counts(nn.Conv2d):
+        calls = 0
+
+        def forward(self, x):
+            self.calls += 1
+            return super().forward(x) * self.calls
+
+    for network in (Draws(1, 2, 1), Counts(1, 2, 1)):
+        with pytest.raises(ExportError, match="gives another answer each time it is run"):
+            to_onnx(network, image(), tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_network_that_gives_no_numbers_is_bad_input(tmp_path):
+    class Divides(nn.Module):
+        def forward(self, x):
+            return x / 0 * 0
+
+    with pytest.raises(InputError, match=r"no numbers \(NaN\)"):
+        to_onnx(Divides(), image(), tmp_path / "out")
+
+
+def test_a_network_that_branches_on_values_is_refused(tmp_path):
+    class Branches(nn.Conv2d):
+        def forward(self, x):
+            y = super().forward(x)
+            return y * 2 if x.max() > 100 else y
+
+    with pytest.raises(ExportError, match="reads a value of its input back into Python"):
+        to_onnx(Branches(1, 2, 1), image(), tmp_path / "out")
