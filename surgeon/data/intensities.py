@@ -66,7 +66,7 @@ def box_of(inside: NDArray[np.bool_] | Tensor) -> Region:
     Args:
         inside: `(C, *spatial)`.
     """
-    places: NDArray[Any] = np.atleast_1d(np.any(inside, axis=0))
+    places: NDArray[Any] = np.atleast_1d(np.asarray(inside).any(axis=0))
     if not places.any():
         return tuple((0, side) for side in places.shape)
     box = []
