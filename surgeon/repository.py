@@ -28,16 +28,31 @@ def local_file(name: str) -> Path | None:
         name: such as `models.net`.
 
     Returns:
-        the file; None where there is none, or where a module of that name is installed, which goes first.
+        the file; None where there is none, or where the very module is installed, which goes first.
     """
-    try:
-        if importlib.util.find_spec(name.partition(".")[0]) is not None:
-            return None
-    except (ImportError, ValueError):
-        return None
     place = Path.cwd().joinpath(*name.split("."))
     files = (place.with_name(f"{place.name}.py"), place / "__init__.py")
-    return next((file for file in files if file.is_file()), None)
+    file = next((file for file in files if file.is_file()), None)
+    return None if file is None or _is_installed(name) else file
+
+
+def _is_installed(name: str) -> bool:
+    """Whether a module can be imported, told without importing the packages it is in."""
+    top, *inner = name.split(".")
+    spec = _installed(top)
+    for part in inner:
+        if spec is None or spec.submodule_search_locations is None:
+            return False
+        spec = PathFinder.find_spec(part, list(spec.submodule_search_locations))
+    return spec is not None
+
+
+def _installed(top: str) -> ModuleSpec | None:
+    """Return where a module or package comes from that is found without a repository."""
+    try:
+        return importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return None
 
 
 def import_file(file: Path) -> ModuleType:
@@ -61,7 +76,7 @@ def import_file(file: Path) -> ModuleType:
     package = ModuleType(prefix, "The files of a repository.")
     package.__path__ = folders
     sys.modules[prefix] = package
-    repository = _Repository(prefix, folders, tuple(root.parents)[:-1][:_HIGHEST])
+    repository = _Repository(prefix, folders, _folders_above(root))
     path_before = list(sys.path)
     try:
         with repository.found_first():
@@ -72,6 +87,8 @@ def import_file(file: Path) -> ModuleType:
 
 # How many folders above a file are searched for what it imports.
 _HIGHEST = 4
+# In these lie installed packages, which are never a repository's own.
+_OF_PACKAGES = ("site-packages", "dist-packages")
 
 
 class _Repository:
@@ -82,7 +99,7 @@ class _Repository:
         self._folders = folders
         self._above = above
         self._builtins = {**vars(builtins), "__import__": self._import}
-        self._is_own: dict[str, bool] = {}
+        self._is_own: dict[tuple[str, str], bool] = {}
 
     @contextmanager
     def found_first(self) -> Iterator[None]:
@@ -113,7 +130,7 @@ class _Repository:
         level: int = 0,
     ) -> ModuleType:
         with self.found_first():
-            if level or not self._owns(name.partition(".")[0]):
+            if level or not self._owns(*_first_parts(name, fromlist or ())):
                 return builtins.__import__(name, globals, locals, fromlist or (), level)
             leaf = f"{self._prefix}.{name}"
             if fromlist:
@@ -121,34 +138,60 @@ class _Repository:
             importlib.import_module(leaf)
             return sys.modules[f"{self._prefix}.{name.partition('.')[0]}"]
 
-    def _owns(self, top: str) -> bool:
-        if top not in self._is_own:
-            self._is_own[top] = self._look(top)
-        return self._is_own[top]
+    def _owns(self, top: str, inner: str) -> bool:
+        if (top, inner) not in self._is_own:
+            self._is_own[top, inner] = self._look(top, inner)
+        return self._is_own[top, inner]
 
-    def _look(self, top: str) -> bool:
+    def _look(self, top: str, inner: str) -> bool:
         if top in sys.stdlib_module_names or top == "surgeon":
             return False
-        if any(
-            (Path(f) / f"{top}.py").is_file() or (Path(f) / top / "__init__.py").is_file()
-            for f in self._folders
-        ):
+        other = _installed(top)
+        if any(_offers(Path(folder), top, inner, other) for folder in self._folders):
             return True
-        # A folder without __init__.py comes after every installed module, as it does on sys.path.
-        plain = any((Path(folder) / top).is_dir() for folder in self._folders)
-        spec = importlib.util.find_spec(top)
-        # Another folder without __init__.py, which some library has put on sys.path, does not hide it.
-        if plain:
-            return spec is None or spec.origin is None
-        return spec is None and self._reach_up(top)
+        # `models/net.py` is written to be run from the folder above, which then comes first on sys.path.
+        above = next((folder for folder in self._above if _offers(folder, top, inner, other)), None)
+        if above is None or (other is not None and other.origin == str(_module_in(above, top))):
+            return False
+        self._folders.append(str(above))
+        return True
 
-    def _reach_up(self, top: str) -> bool:
-        """Add the folder above that has the module: `models/net.py` is written to be run from there."""
-        for folder in self._above:
-            if (folder / f"{top}.py").is_file() or (folder / top).is_dir():
-                self._folders.append(str(folder))
-                return True
+
+def _offers(folder: Path, top: str, inner: str, other: ModuleSpec | None) -> bool:
+    """Whether Python would take a module from this folder before what is installed or imported.
+
+    Args:
+        folder: searched first.
+        top: the name of the module or package.
+        inner: what is wanted of it; may be empty.
+        other: what else is called so.
+    """
+    if folder.name in _OF_PACKAGES or not (_module_in(folder, top) or (folder / top).is_dir()):
         return False
+    if _module_in(folder, top) or other is None:
+        return True
+    # A folder without __init__.py comes after a package that has what is wanted, and beside folders.
+    place = folder / top / inner
+    has_it = place.is_dir() or place.with_name(f"{inner}.py").is_file()
+    return has_it and (other.origin is None or (inner != "" and not _is_installed(f"{top}.{inner}")))
+
+
+def _module_in(folder: Path, top: str) -> Path | None:
+    files = (folder / top / "__init__.py", folder / f"{top}.py")
+    return next((file for file in files if file.is_file()), None)
+
+
+def _first_parts(name: str, fromlist: Sequence[str]) -> tuple[str, str]:
+    """Return the package that is imported from, and the first name in it that is wanted, or nothing."""
+    top, *inner = name.split(".")
+    return top, next(iter((*inner, *fromlist)), "")
+
+
+def _folders_above(root: Path) -> tuple[Path, ...]:
+    """Return the folders above a file's own, up to that of its repository where it is one of git."""
+    folders = (root, *root.parents)[: _HIGHEST + 1]
+    end = next((at for at, folder in enumerate(folders) if (folder / ".git").exists()), len(folders))
+    return tuple(folder for folder in folders[1 : end + 1] if folder != folder.parent)
 
 
 class _Loader(SourceFileLoader):

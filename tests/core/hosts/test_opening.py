@@ -6,6 +6,7 @@ import copy
 import importlib
 import pickle
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -221,6 +222,66 @@ def test_a_file_may_import_from_the_folders_above_it(tmp_path: Path) -> None:
     (root / "models" / "lost.py").write_text("import no_such_thing\n")
     with pytest.raises(HostError, match="no module named 'no_such_thing', which the host's code imports"):
         load(f"{root / 'models' / 'lost.py'}:build")
+
+
+@pytest.fixture(params=["installed folder", "installed package", "imported package"])
+def namesake(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Put another package called `models` where Python finds it, as onnxruntime does on `sys.path`."""
+    other = tmp_path / "other" / "models"
+    other.mkdir(parents=True)
+    (other / "theirs.py").write_text("name = 'theirs'\n")
+    if request.param != "installed folder":
+        (other / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(other.parent)
+    if request.param == "imported package":
+        importlib.import_module("models")
+    yield
+    sys.modules.pop("models", None)
+
+
+@pytest.mark.usefixtures("namesake")
+@pytest.mark.parametrize("is_package", [False, True])
+def test_a_repositorys_package_is_found_before_another_of_its_name(
+    is_package: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = run_from_its_root(tmp_path / "repository")
+    if is_package:
+        (root / "models" / "__init__.py").write_text("")
+    (root / "tools").mkdir()
+    (root / "tools" / "start.py").write_text("from models.net import build\n")
+    assert load(f"{root / 'tools' / 'start.py'}:build").in_channels == 5
+    assert load(f"{root / 'models' / 'net.py'}:build").in_channels == 5
+    monkeypatch.chdir(root)
+    assert load("models.net:build").in_channels == 5
+    assert not any(name.startswith("models.") for name in sys.modules)
+
+
+def test_what_another_folder_of_a_name_alone_holds_is_taken_from_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "other" / "spread").mkdir(parents=True)
+    (tmp_path / "other" / "spread" / "part.py").write_text("channels = 7\n")
+    monkeypatch.syspath_prepend(tmp_path / "other")
+    (tmp_path / "repository" / "spread").mkdir(parents=True)
+    (tmp_path / "repository" / "nets").mkdir()
+    (tmp_path / "repository" / "nets" / "net.py").write_text(
+        "from spread import part\nfrom torch import nn\n"
+        "def build():\n    return nn.Conv2d(part.channels, 1, 1)\n"
+    )
+    assert load(f"{tmp_path / 'repository' / 'nets' / 'net.py'}:build").in_channels == 7
+    monkeypatch.delitem(sys.modules, "spread.part")
+    monkeypatch.delitem(sys.modules, "spread")
+
+
+def test_folders_above_the_root_of_a_repository_are_not_searched(tmp_path: Path) -> None:
+    (tmp_path / "stray.py").write_text("")
+    (tmp_path / "repository" / ".git").mkdir(parents=True)
+    (tmp_path / "repository" / "nets").mkdir()
+    (tmp_path / "repository" / "nets" / "net.py").write_text("import stray\n")
+    with pytest.raises(HostError, match="no module named 'stray'"):
+        load(f"{tmp_path / 'repository' / 'nets' / 'net.py'}:build")
 
 
 def test_a_module_below_the_working_directory_is_found_and_remembered_as_a_file(
