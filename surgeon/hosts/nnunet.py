@@ -107,8 +107,8 @@ def _configuration(plans: Mapping[str, Any], name: str, folder: Path) -> dict[st
     if settings.get("previous_stage"):
         raise HostError(
             "the second stage of a cascade is not supported yet: it also takes the first stage's prediction",
-            where=f"configuration {name}",
-            fix="use 2d, 3d_lowres or 3d_fullres",
+            where=f"{folder}: configuration {name}",
+            fix=f"give the result of {settings['previous_stage']}, its first stage, or of 2d or 3d_fullres",
         )
     return settings
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from surgeon.checkpoints import fingerprint
+from surgeon.cli import main
 from surgeon.data import Preparation, Window
 from surgeon.errors import CheckpointError, HostError
 from surgeon.hosts import libraries, load, open_host
@@ -182,6 +183,33 @@ def test_another_way_to_resample_is_remarked(tmp_path: Path) -> None:
 def test_plans_that_are_not_supported_say_so(changes: dict, text: str, tmp_path: Path) -> None:
     with pytest.raises(HostError, match=text):
         load(str(nnunet_result(tmp_path, **changes)))
+
+
+def test_the_second_stage_of_a_cascade_is_refused_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = nnunet_result(tmp_path / "nnUNetTrainer__nnUNetPlans__3d_cascade_fullres", "3d_cascade_fullres")
+    document = plans()
+    full = document["configurations"].pop("2d")
+    document["configurations"] |= {
+        "3d_lowres": {**full, "next_stage": "3d_cascade_fullres"},
+        "3d_fullres": full,
+        "3d_cascade_fullres": {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"},
+    }
+    write_json(root / "plans.json", document)
+    # The first stage is a host as any other.
+    first = nnunet_result(tmp_path / "first", "3d_lowres")
+    write_json(first / "plans.json", document)
+    assert open_host(str(first)).report[0].startswith("nnU-Net configuration 3d_lowres")
+    data, run = str(tmp_path / "no such data"), str(tmp_path / "RUN")
+    for words in (["inspect"], ["evaluate", "--data", data], ["implant", "--data", data, "--out", run]):
+        with pytest.raises(SystemExit) as left:
+            main([words[0], str(root), *words[1:]])
+        said = capsys.readouterr()
+        assert (left.value.code, said.out) == (2, "")
+        assert "error: the second stage of a cascade is not supported yet" in said.err
+        assert "fix: give the result of 3d_lowres, its first stage" in said.err
+    assert not Path(run).exists()
 
 
 def test_an_nnunet_result_that_is_not_whole_says_what_is_missing(tmp_path: Path) -> None:
