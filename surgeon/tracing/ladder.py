@@ -21,6 +21,8 @@ from .ways import export_graph, plain_graph_module, private_copy, symbolic_graph
 
 # Symbolic shape reasoning can run for minutes and still fail; a slower way is then tried.
 TIME_LIMIT = 20.0  # seconds
+_SHOWN = 3  # reasons why nothing could be traced; more would hide the first
+_PLACE = ", at "  # between what a tracer said and the line of the host
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +217,7 @@ def _describe(outcome: Replay) -> str:
 def _blame(problem: BaseException) -> str:
     """Say what a tracer stumbled over, with the file and line of the host's code."""
     frames = [f for f in traceback.extract_tb(problem.__traceback__) if not _is_machinery(f.filename)]
-    place = f", at {frames[-1].filename}:{frames[-1].lineno} (`{frames[-1].line}`)" if frames else ""
+    place = f"{_PLACE}{frames[-1].filename}:{frames[-1].lineno} (`{frames[-1].line}`)" if frames else ""
     return f"{first_line(problem)}{place}"
 
 
@@ -228,6 +230,7 @@ def _is_machinery(filename: str) -> bool:
             "<eval_with_key>",
             "/contextlib.py",
             __file__,
+            "/tracing/guiding.py",
             "/tracing/ways.py",
             "/tracing/replay.py",
         )
@@ -235,9 +238,15 @@ def _is_machinery(filename: str) -> bool:
 
 
 def _no_way(subject: _Subject, attempts: list[Attempt]) -> TraceError:
-    rows = "; ".join(f"{attempt.way.value}: {attempt.reason}" for attempt in attempts)
+    """Name each line that a way of tracing stumbled over once; the first is the one to mend."""
+    reasons: dict[str, str] = {}
+    for attempt in attempts:
+        what, found, place = attempt.reason.rpartition(_PLACE)
+        reasons.setdefault(place if found else "", f"{what or attempt.reason} ({attempt.way.value})")
+    rows = [f"{place}: {what}" if place else what for place, what in reasons.items()]
+    rest = f"; and {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else ""
     return TraceError(
         f"{type(subject.host).__name__} could not be traced to a graph that equals it",
-        where=rows,
+        where="; ".join(rows[:_SHOWN]) + rest,
         fix="rewrite the named line without control flow on tensor values, or hand in a .pt2 of torch.export",
     )

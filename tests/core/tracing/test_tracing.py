@@ -170,6 +170,13 @@ def test_control_flow_on_values_is_an_error_with_file_and_line():
     assert "without control flow on tensor values" in caught.value.fix
 
 
+def test_an_error_names_each_line_that_cannot_be_traced_once():
+    with pytest.raises(TraceError) as caught:
+        trace(conditional.OnValues(), image())
+    assert caught.value.where.count("conditional.py:") == 1
+    assert "guiding.py" not in caught.value.where
+
+
 def test_sizes_that_go_through_tensors_are_traced_and_stay_free(capfd):
     host = conditional.CropsByTensor().eval()
     traced = trace(host, image(size=16))
