@@ -3,6 +3,7 @@
 Scores the 260 hippocampus volumes (or as many generated ones in the same layout) from files to all five
 scores, and says where the wall time goes: forward passes, decoding of files, and all the rest, which is ours.
 Two networks: nnU-Net's own plan for these data, and a much smaller U-Net, with which our part weighs more.
+The share is taken of the wall time and of the processor's: the latter is blind to other work on the machine.
 `python -m benchmarks.evaluation [--quick] [--json]`; parts that are finished are not run again.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import cProfile
+import os
 import pstats
 import sys
 import tarfile
@@ -30,7 +32,8 @@ from benchmarks.record import ROOT, Parts, Target, commit, conclude, machine, sa
 from surgeon.data import Batches, Cohort, Preparation, Resampling, Window, decoding, open_data
 from surgeon.scores import METRICS, evaluate, match_task
 
-SHARED = ROOT.parent / "shared" / "data" / "hippocampus_task04_260.tar"
+FOLDER = Path(os.environ.get("SURGEON_DATA", ROOT.parent / "shared" / "data"))
+SHARED = FOLDER / "hippocampus_task04_260.tar"
 CLASSES = ("background", "anterior", "posterior")
 SOURCES = ("benchmarks/evaluation.py", "surgeon/data", "surgeon/scores")
 _TRAINED = 40  # steps
@@ -87,22 +90,28 @@ PARTS: dict[str, tuple[Callable[[], nn.Module], Preparation, int]] = {
 
 
 class Stopwatch:
-    """Seconds spent inside some functions."""
+    """Seconds spent inside some functions, on the wall and of the processor."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
+        self.processor = 0.0
 
     def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function with its time counted."""
 
         def timed(*arguments: Any, **more: Any) -> Any:
-            start = time.perf_counter()
-            try:
+            with self:
                 return function(*arguments, **more)
-            finally:
-                self.seconds += time.perf_counter() - start
 
         return timed
+
+    def __enter__(self) -> Stopwatch:
+        self._started = time.perf_counter(), time.process_time()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds += time.perf_counter() - self._started[0]
+        self.processor += time.process_time() - self._started[1]
 
 
 class Timed(nn.Module):
@@ -174,23 +183,21 @@ def measure(root: Path, part: str, count: int) -> dict[str, Any]:
     build, how, most = PARTS[part]
     cohort = open_data(root, preparation=how, classes=CLASSES, check=False, memory=0)
     chosen = cohort.select(cohort.subjects[: min(count, most)])
-    network, forward, files = trained(build, chosen), Stopwatch(), Stopwatch()
+    network, whole, forward, files = trained(build, chosen), Stopwatch(), Stopwatch(), Stopwatch()
     profile = cProfile.Profile()
     task = match_task(network, chosen)
-    with decoding_timed(files):
-        start = time.perf_counter()
-        profile.enable()
+    with decoding_timed(files), whole, profile:
         scores = evaluate(Timed(network, forward), chosen, task, metrics=METRICS)
-        profile.disable()
-        total = time.perf_counter() - start
-    rest = total - forward.seconds - files.seconds
+    rest = whole.seconds - forward.seconds - files.seconds
+    ours = whole.processor - forward.processor - files.processor
     return {
         "cases": len(chosen.cases),
-        "seconds": round(total, 2),
+        "seconds": round(whole.seconds, 2),
         "forward": round(forward.seconds, 2),
         "decoding": round(files.seconds, 2),
         "rest": round(rest, 2),
-        "share": round(rest / total, 4),
+        "share": round(rest / whole.seconds, 4),
+        "share_of_processor": round(ours / whole.processor, 4),
         "dice_mean": round(scores.dice_mean, 4),
         "profile": slowest(profile),
     }
@@ -226,7 +233,9 @@ def main() -> int:
                 kept.keep(f"{part}, {source}", measure(root, part, count))
             found[part] = kept.parts[f"{part}, {source}"]
     targets = [
-        Target.at_most(f"share of our own code, {name}", row["share"], BAR) for name, row in found.items()
+        Target.at_most(f"our own code's {key.replace('_', ' ')}, {name}", row[key], BAR)
+        for name, row in found.items()
+        for key in ("share", "share_of_processor")
     ]
     report = {
         "volumes": source,
