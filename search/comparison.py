@@ -19,7 +19,6 @@ from surgeon.scores import Scores, bootstrap_gain, evaluate
 from surgeon.splicing import SplicedNetwork
 
 from .assembly import build_derived_cells
-from .bilevel import Supply
 from .contest import first_epochs
 from .costs import count_flops, count_parameters, measure_latency
 from .entrants import Entrant, nothing, plain_entrants, plain_genotype, random_entrants
@@ -32,6 +31,7 @@ from .panel import seat_panel
 from .planning import Plan, draw_batches
 from .renorming import estimate_norms
 from .stages import Trained, train_genotype
+from .supply import Supply
 from .trials import Trials
 
 _NORM_BATCHES = 16

@@ -9,7 +9,6 @@ from typing import Any
 
 from surgeon.errors import Stopped
 
-from .bilevel import Supply
 from .contest import (
     Standing,
     after_round,
@@ -32,6 +31,7 @@ from .prices import Budget, Price, Prices
 from .randomness import seeded
 from .settling import Settling
 from .stages import Searched, Trained, search_cells, train_genotype
+from .supply import Supply
 from .timings import Timings, added_time, known_prices
 from .trials import Trials
 

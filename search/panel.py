@@ -19,9 +19,9 @@ from torch import nn
 from surgeon.data import Splits
 from surgeon.scores import Scores
 
-from .bilevel import Supply
 from .planning import Plan
 from .randomness import seed_for
+from .supply import Supply
 
 FOLDS = 3
 

@@ -19,13 +19,13 @@ from surgeon.splicing import SplicedNetwork, splice_trace
 from surgeon.tracing import Trace, trace
 
 from .assembly import Table, specify_cells
-from .bilevel import Supply
 from .cells import CellSpec
 from .config import Config
 from .features import GIB, FeatureCache
 from .fleet import Fleet, open_fleet
 from .randomness import seed_for
 from .runs import Identity, digest_data
+from .supply import Supply
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from surgeon.splicing import SplicedNetwork
 
-from .bilevel import Supply, cosine, set_rate
 from .config import Config
+from .descent import cosine, set_rate
+from .supply import Supply
 
 
 class TrainingPhase:
@@ -35,11 +36,10 @@ class TrainingPhase:
         self.epochs = config.retrain_epochs
         self.steps = supply.training.steps
         self._network, self._implants, self._supply, self._config = network, implants, supply, config
-        self._forward = supply.forward(network)
-        self._parameters = list(implants.parameters())
         self._factors = (1.0, config.gamma_factor, config.host_factor)
-        self._optimizer = _optimizer(implants, config)
-        self._gradients, self._training = supply.gradients(), supply.loader(supply.training)
+        self._descent = supply.descent(
+            supply.forward(network), supply.training, _optimizer(implants, config), clip=config.clip
+        )
         self._best: dict[str, Tensor] | None = None
         self._best_dice = self._first_dice = float("-inf")
         self._best_epoch = 0
@@ -57,7 +57,8 @@ class TrainingPhase:
 
     def begin_epoch(self, epoch: int) -> None:
         """Set the learning rates: a cosine to 0 over the epochs; measure the state before the first epoch."""
-        set_rate(self._optimizer, cosine(self._config.retrain_rate, 0.0, epoch / self.epochs), self._factors)
+        rate = cosine(self._config.retrain_rate, 0.0, epoch / self.epochs)
+        set_rate(self._descent.optimizer, rate, self._factors)
         if epoch == 0 and self._best is None:
             self._first_dice = self._supply.measure(self._network, 0)["validation_dice"]
             self._keep(self._first_dice, 0)
@@ -65,11 +66,8 @@ class TrainingPhase:
     def step(self, epoch: int, step: int) -> float:
         """Make one step on a training batch and return its loss."""
         self._network.train()
-        with self._supply.computing():
-            output, label = self._forward(self._training, epoch, step)
-        loss = self._gradients.put(self._supply.loss(output, label), self._parameters, self._optimizer)
-        nn.utils.clip_grad_norm_(self._parameters, self._config.clip)
-        self._gradients.follow(self._optimizer)
+        loss = self._descent.put(epoch, step)
+        self._descent.follow()
         return loss
 
     def end_epoch(self, epoch: int) -> dict[str, Any]:
@@ -88,8 +86,7 @@ class TrainingPhase:
         """Return weights, optimizer state and the best state so far."""
         return {
             "implants": self._implants.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-            "gradients": self._gradients.state_dict(),
+            "descent": self._descent.state_dict(),
             "best": self._best,
             "best_dice": self._best_dice,
             "best_epoch": self._best_epoch,
@@ -99,8 +96,7 @@ class TrainingPhase:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` returned."""
         self._implants.load_state_dict(state["implants"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        self._gradients.load_state_dict(state["gradients"])
+        self._descent.load_state_dict(state["descent"])
         self._best, self._best_dice, self._best_epoch = state["best"], state["best_dice"], state["best_epoch"]
         self._first_dice = state["first_dice"]
 

@@ -10,7 +10,6 @@ from surgeon.data import Cohort
 from surgeon.errors import Stopped
 from surgeon.scores import Scores, bootstrap_gain
 
-from .bilevel import Supply
 from .contest import Choice, Standing
 from .entrants import nothing
 from .genotype import Genotype
@@ -18,6 +17,7 @@ from .loop import Loop, Position
 from .planning import Plan
 from .prices import Prices
 from .stages import Trained, train_genotype
+from .supply import Supply
 
 _LESS = 5e-4
 """Validation Dice that the cell on a skip must be worth, or it goes."""

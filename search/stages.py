@@ -13,7 +13,7 @@ from surgeon.errors import GateError
 from surgeon.splicing import SplicedNetwork
 
 from .assembly import build_architectures, build_derived_cells, build_search_cells
-from .bilevel import SearchPhase, Supply
+from .bilevel import SearchPhase
 from .cells import Architecture
 from .config import Config
 from .entrants import plain_genotype
@@ -24,6 +24,7 @@ from .planning import Plan
 from .randomness import seeded
 from .retraining import TrainingPhase
 from .selection import select_all
+from .supply import Supply
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 from surgeon.search.assembly import build_architectures, build_search_cells, specify_cells
-from surgeon.search.bilevel import held
+from surgeon.search.descent import held
 from surgeon.search.entrants import fixed_cell
 from surgeon.search.fleet import Fleet, open_fleet
 from surgeon.search.gradients import Gradients

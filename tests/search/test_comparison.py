@@ -72,8 +72,8 @@ def test_each_row_was_tried_with_three_rates_and_scored_by_the_same_cases(compar
         assert tried == [2, 2, 2]
         assert phases.count(f"compare-{name}") == 2
     rates = {row["name"]: row["rate"] for row in result.report["comparison"]["rows"]}
-    assert rates["adapter"] in {pytest.approx(share * 0.02) for share in (0.3, 1.0, 3.0)}
-    assert rates["full"] in {pytest.approx(share * 0.3 * 0.02) for share in (0.3, 1.0, 3.0)}
+    assert rates["adapter"] in [pytest.approx(share * 0.02) for share in (0.3, 1.0, 3.0)]
+    assert rates["full"] in [pytest.approx(share * 0.3 * 0.02) for share in (0.3, 1.0, 3.0)]
     cases = {name: set(scores["per_case"]) for name, scores in result.report["scores"].items()}
     assert len({frozenset(names) for names in cases.values()}) == 1
     assert all(
