@@ -169,21 +169,23 @@ def _partings_from_onnx(
 def _twins(graph: _Recorder, model: ir.Model) -> dict[str, str]:
     """Name the ONNX value that each tensor of the graph became.
 
-    What the translation took apart has no value of its name; the last one of the same module stands for it.
+    What the translation took apart has no value of its name: the last value that was made from the tensor's
+    node stands for it, or else the last one of its module.
     """
     last = graph.last_of_modules()
-    names: set[str] = set()
     made: dict[str, str] = {}
+    made_in: dict[str, str] = {}
     for node in model.graph:
-        names |= {str(value.name) for value in node.outputs}
-        made[_scopes(node)[0]] = str(node.outputs[0].name)
+        module, origin = _scopes(node)
+        made_in[module] = made[origin] = str(node.outputs[0].name)
+    made |= {str(value.name): str(value.name) for node in model.graph for value in node.outputs}
     found = {}
     for name in graph.values:
         module = modules_of(graph.nodes[name])[-1]
-        if name in names:
-            found[name] = name
-        elif last[module] == name and module in made:
-            found[name] = made[module]
+        if name in made:
+            found[name] = made[name]
+        elif last[module] == name and module in made_in:
+            found[name] = made_in[module]
     return found
 
 

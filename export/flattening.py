@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum
@@ -12,10 +13,19 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram, ShapesCollection
+from torch.fx.experimental.symbolic_shapes import DimConstraints
 from torch.utils import _pytree as pytree
 
 from surgeon.errors import ExportError
-from surgeon.tracing import Example, check_reads, map_tensors, muted_export, real_values
+from surgeon.tracing import (
+    Example,
+    check_reads,
+    image_shapes,
+    map_tensors,
+    muted_export,
+    real_values,
+    with_sizes,
+)
 from surgeon.tracing import quiet as quiet_loggers
 
 from .adaptive import with_free_bins
@@ -62,12 +72,14 @@ class Flat:
         graph_module: its graph with the weights inside and every operation out of place.
         freedom: the sizes it leaves open.
         refusals: what was tried before with more freedom.
+        example: the inputs it was traced with.
     """
 
     program: ExportedProgram
     graph_module: fx.GraphModule
     freedom: Freedom
     refusals: tuple[Refusal, ...]
+    example: Example
 
 
 def flatten(model: nn.Module, example: Example, ladder: Sequence[Freedom] = tuple(Freedom)) -> Flat:
@@ -84,8 +96,8 @@ def flatten(model: nn.Module, example: Example, ladder: Sequence[Freedom] = tupl
     refusals: list[Refusal] = []
     for freedom in ladder:
         try:
-            program = export_program(model, example, freedom)
-            return Flat(program, _functional_graph(program), freedom, tuple(refusals))
+            program, traced = _widest_program(model, example, freedom)
+            return Flat(program, _functional_graph(program), freedom, tuple(refusals), traced)
         except Exception as error:  # noqa: BLE001 - torch.export raises whatever the network raises
             refusals.append(Refusal(freedom, first_line(error)))
     raise ExportError(
@@ -93,6 +105,20 @@ def flatten(model: nn.Module, example: Example, ladder: Sequence[Freedom] = tupl
         where=type(model).__name__,
         fix="remove what depends on the values of tensors from its forward, or export the part before it",
     )
+
+
+def _widest_program(model: nn.Module, example: Example, freedom: Freedom) -> tuple[ExportedProgram, Example]:
+    """Export a network, at twice the example's size where that one bounds the sizes; say what was traced."""
+    program = export_program(model, example, freedom)
+    if not freedom.sizes or size_limits(program).largest is None:
+        return program, example
+    # A map of one value, at the end of the levels, is a constant to torch.export: it bounds the image's size.
+    larger = with_sizes(example, tuple(2 * size for size in image_shapes(example)[0][2:]))
+    with contextlib.suppress(Exception):
+        wider = export_program(model, larger, freedom)
+        if size_limits(wider).largest is None:
+            return wider, larger
+    return program, example
 
 
 def first_line(error: BaseException) -> str:
@@ -155,8 +181,9 @@ def export_program(model: nn.Module, example: Example, freedom: Freedom) -> Expo
     # Each tensor a tensor of its own, since the free sizes are filed under the tensor.
     example = map_tensors(example, lambda x: x.detach().clone())
     batch, shapes = batch_size(example), ShapesCollection()  # type: ignore[no-untyped-call]
+    rank = len(image_shapes(example)[0])
     for tensor in leaves_of(example):
-        free = _free_dimensions(tensor, batch, freedom)
+        free = _free_dimensions(tensor, batch, rank, freedom)
         if free:
             shapes[tensor] = free
     dynamic = shapes if freedom is not Freedom.NOTHING else None
@@ -171,7 +198,7 @@ def export_program(model: nn.Module, example: Example, freedom: Freedom) -> Expo
             prefer_deferred_runtime_asserts_over_guards=True,
         )
 
-    with quiet(), muted_export(), torch.no_grad():
+    with quiet(), muted_export(), _unsolved_sizes(), torch.no_grad():
         try:
             return export()
         except Exception as error:
@@ -183,6 +210,26 @@ def export_program(model: nn.Module, example: Example, freedom: Freedom) -> Expo
             # What asked for types of those tensors is of no use now, and no decomposition knows it.
             program.graph.eliminate_dead_code()
             return program
+
+
+@contextlib.contextmanager
+def _unsolved_sizes() -> Iterator[None]:
+    """Let torch.export go on where it cannot solve what a network's sizes have to fulfil.
+
+    That `size / 8` is `(size / 4) // 2` holds for multiples of eight; sympy cannot say so, and torch.export
+    then gives up. The graph is right all the same, and the gate finds out for which sizes.
+    """
+    solve = DimConstraints.solve
+
+    def lenient(constraints: DimConstraints) -> None:
+        with contextlib.suppress(NotImplementedError):
+            solve(constraints)
+
+    DimConstraints.solve = lenient  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        DimConstraints.solve = solve  # type: ignore[method-assign]
 
 
 def _functional_graph(program: ExportedProgram) -> fx.GraphModule:
@@ -209,10 +256,11 @@ def _without_assertions(module: fx.GraphModule) -> fx.GraphModule:
     return module
 
 
-def _free_dimensions(tensor: Tensor, batch: int, freedom: Freedom) -> dict[int, Any]:
+def _free_dimensions(tensor: Tensor, batch: int, rank: int, freedom: Freedom) -> dict[int, Any]:
+    """Name the free dimensions of an input; one of another rank than the image may be a text."""
     free: dict[int, Any] = {}
     if freedom.batch and tensor.ndim and tensor.shape[0] == batch:
         free[0] = Dim.DYNAMIC
-    if freedom.sizes and tensor.ndim > 2:
+    if freedom.sizes and tensor.ndim == rank:
         free |= dict.fromkeys(range(2, tensor.ndim), Dim.DYNAMIC)
     return free

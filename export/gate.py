@@ -11,7 +11,7 @@ from torch import Tensor
 
 from surgeon.errors import ExportError
 from surgeon.parity import Difference, compare, tensors_in
-from surgeon.tracing import Example, image_shapes
+from surgeon.tracing import Example, image_shapes, map_tensors
 
 from .flattening import first_line
 from .targets import Precision
@@ -189,13 +189,19 @@ class Gate:
 
         A norm over a handful of values, or over an image of one value, blows up rounding thousandfold, in the
         host as in the export: there, neither is right, and the export need not be closer than the host is.
+        Where the host happens to round nothing, as in the mean of equal values, it counts how far its exact
+        output moves when its inputs move by a unit in their last place: so much is left to how one rounds.
         """
         if self.exact is None:
             return 0.0, float("inf")
         try:
             with torch.no_grad():
-                truth = [tensor.detach().cpu() for tensor in tensors_in(self.exact(case.example))]
-            return compare(truth, expected).relative, compare(truth, found).relative
+                truth, moved = (
+                    [tensor.detach().cpu() for tensor in tensors_in(self.exact(example))]
+                    for example in (case.example, map_tensors(case.example, _nudged))
+                )
+            own = max(compare(truth, expected).relative, compare(truth, moved).relative)
+            return own, compare(truth, found).relative
         except Exception:  # noqa: BLE001 - some networks name their type in the code
             return 0.0, float("inf")
 
@@ -229,6 +235,16 @@ class Gate:
     def _skip(self, case: Case, reason: str) -> bool:
         self.not_compared.append(NotCompared(case.what, case.shapes, reason))
         return False
+
+
+def _nudged(tensor: Tensor) -> Tensor:
+    """Return a real tensor in float64, moved by one unit in the last place of its range in float32."""
+    if not tensor.is_floating_point() or not tensor.numel():
+        return tensor
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float64).to(tensor.device)
+    unit = torch.finfo(torch.float32).eps * (float(tensor.abs().max()) or 1.0)
+    return tensor.double() + unit * noise
 
 
 def _positions(tensor: Tensor) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -82,7 +83,7 @@ def build_model(
     assert made is not None
     model = made.model
     _name_axes(model)
-    _strip(model)
+    _strip(model, _origins(made.exported_program))
     model.producer_name = "unet-surgeon"
     for key, value in metadata.items():
         model.metadata_props[key] = value if isinstance(value, str) else json.dumps(value)
@@ -154,14 +155,26 @@ def _axis(symbol: str | None, names: dict[str, str]) -> str | None:
     return None if symbol is None else simplify_size(rename_symbols(symbol, names))
 
 
-def _strip(model: ir.Model) -> None:
-    """Leave out what the exporter notes on every node: stack traces with the paths of this machine."""
+def _origins(decomposed: ExportedProgram | None) -> dict[str, str]:
+    """Name the node that each node of a program was before the exporter took operations apart."""
+    if decomposed is None:
+        return {}
+    sources = {node.name: node.meta.get("from_node") for node in decomposed.graph.nodes}
+    return {name: source[-1].name for name, source in sources.items() if source}
+
+
+def _strip(model: ir.Model, origins: Mapping[str, str]) -> None:
+    """Leave out what the exporter notes on every node: stack traces with the paths of this machine.
+
+    What stays is the scope: the modules, and the node of the graph that was handed to the exporter.
+    """
     for node in model.graph.all_nodes():
         scopes = node.metadata_props.get("pkg.torch.onnx.name_scopes")
         node.metadata_props.clear()
         node.doc_string = None
         if scopes:
-            node.metadata_props["source"] = scopes
+            *modules, name = ast.literal_eval(scopes)
+            node.metadata_props["source"] = str([*modules, origins.get(name, name)])
     for value in _values(model):
         value.metadata_props.clear()
     for value in model.graph.initializers.values():

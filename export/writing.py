@@ -61,7 +61,7 @@ def write_network(order: Order, path: Path) -> Written:
     passes = CPU_PASSES if order.target.provider == "CPUExecutionProvider" else PASSES
     fused = fuse(flat.graph_module, example.args, example.kwargs, passes=passes)
     # The passes work on a graph with its weights inside; the exporter wants a program again.
-    program = export_program(fused.graph_module, example, flat.freedom)
+    program = export_program(fused.graph_module, flat.example, flat.freedom)
     names = input_names(example, program.graph_signature.user_inputs)
     metadata = {"name": order.name, **order.metadata}
     written = build_model(program, order.target.opset, names, output_names(output), metadata)

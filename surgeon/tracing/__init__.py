@@ -1,7 +1,7 @@
 """A host as a graph: made in one of several ways, and replayed against the host before anybody uses it."""
 
 from .guiding import check_reads, muted_export, real_values
-from .inputs import as_example, image_shapes, map_tensors
+from .inputs import as_example, image_shapes, map_tensors, with_sizes
 from .ladder import private_graph, trace
 from .quieting import quiet
 from .replay import TOLERANCE, annotate_shapes, first_line, run
@@ -30,4 +30,5 @@ __all__ = [
     "real_values",
     "run",
     "trace",
+    "with_sizes",
 ]

@@ -1,7 +1,9 @@
 import pytest
 import torch
-from surgeon.export import Freedom, flatten
+from surgeon.export import Freedom, flatten, to_onnx
+from surgeon.export.flattening import export_program, size_limits
 from torch import nn
+from torch.nn import functional as F
 
 from surgeon.errors import ExportError
 from surgeon.tracing import Example
@@ -60,3 +62,64 @@ def test_a_network_that_crops_by_tensors_of_sizes_keeps_free_sizes():
     x = torch.rand(3, 1, 22, 18)
     with torch.no_grad():
         assert torch.equal(flat.graph_module(x), host(x))
+
+
+class Halved(nn.Module):
+    """Joins a strided convolution with a mean, as residual encoders do: their sizes must come out equal."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(1, 2, 3, stride=4, padding=1)
+        self.strided, self.mean = nn.Conv2d(2, 2, 3, stride=2, padding=1), nn.AvgPool2d(2, 2)
+
+    def forward(self, x):
+        x = self.first(x)
+        return self.strided(x) + self.mean(x)
+
+
+class Deepest(nn.Module):
+    """Comes down to a map of one value where the image has 16, and adds it to a larger one."""
+
+    def __init__(self):
+        super().__init__()
+        self.down = nn.Conv2d(1, 2, 8, stride=8)
+
+    def forward(self, x):
+        x = self.down(x)
+        return x + F.interpolate(F.relu(F.max_pool2d(x, 2)), x.shape[2:])
+
+
+def test_sizes_that_sympy_cannot_solve_for_stay_free(tmp_path):
+    artifact = to_onnx(Halved().eval(), image(size=32), tmp_path / "out", second_opinion=False)
+    assert artifact.freedom is Freedom.BATCH_AND_SIZES
+    assert artifact.sizes.step == 8
+
+
+def test_a_map_of_one_value_at_the_example_does_not_bound_the_sizes(tmp_path):
+    example = Example((image(size=16),), {})
+    assert size_limits(export_program(Deepest().eval(), example, Freedom.BATCH_AND_SIZES)).largest == 47
+    flat = flatten(Deepest().eval(), example)
+    assert flat.freedom is Freedom.BATCH_AND_SIZES
+    assert size_limits(flat.program).largest is None
+    assert flat.example.args[0].shape == (1, 1, 32, 32)
+    samples = [image(size=64)[0]]
+    artifact = to_onnx(Deepest().eval(), image(size=16), tmp_path / "out", samples=samples)
+    assert artifact.parity[-1].shapes == ((1, 1, 64, 64),)
+
+
+def test_a_text_beside_the_image_keeps_its_width():
+    class Told(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head, self.text = nn.Conv2d(1, 4, 3, padding=1), nn.Linear(6, 4)
+
+        def forward(self, x, text):
+            return self.head(x) + self.text(text).mean(1)[..., None, None]
+
+    flat = flatten(Told().eval(), Example((image(), torch.randn(1, 5, 6)), {}))
+    assert flat.freedom is Freedom.BATCH_AND_SIZES
+    assert [
+        tuple(map(str, node.meta["val"].shape))[1:]
+        for node in flat.program.graph.nodes
+        if node.name == "text"
+    ] == [("5", "6")]

@@ -139,6 +139,42 @@ def test_where_the_host_is_all_rounding_nothing_is_claimed_of_noise_and_real_sam
         far_off(1, 0.05).check(Case("sample 0", example(), real=True))
 
 
+def norms(values, count, *, biased=0.0):
+    """Apply norms one after another, each to a mean that is off by `biased` of its value."""
+    for _ in range(count):
+        centred = values - values.mean((2, 3), keepdim=True) * (1 + biased)
+        values = 3 + centred / (centred.square().mean((2, 3), keepdim=True) + 1e-6).sqrt()
+    return values
+
+
+def on_blank(count, export):
+    """Make a gate whose host normalises `count` times, exactly where all values are equal."""
+    return Gate(
+        lambda inputs: norms(inputs.args[0] + 1, count),
+        export,
+        THRESHOLDS[Precision.FP32],
+        exact=lambda inputs: norms(inputs.args[0].double() + 1, count),
+    )
+
+
+BLANK = Case("blank", Example((torch.zeros(1, 2, 32, 32),), {}), vital=False)
+
+
+def test_rounding_that_a_norm_blows_up_on_a_blank_image_is_no_fault_of_the_export():
+    gate = on_blank(1, lambda inputs: norms(inputs.args[0] + 1, 1, biased=2**-20))
+    assert gate.check(BLANK)
+    assert 2e-4 < gate.compared[0].difference.relative < 4e-4
+    assert 5e-5 < gate.compared[0].rounding < 4e-4
+    with pytest.raises(ExportError, match="does not compute"):
+        on_blank(1, lambda inputs: norms(inputs.args[0] + 1, 1) + 0.01).check(BLANK)
+
+
+def test_nothing_is_claimed_of_a_blank_image_where_norm_after_norm_makes_rounding_all_there_is():
+    gate = on_blank(3, lambda inputs: norms(inputs.args[0] + 1, 3, biased=2**-20))
+    assert not gate.check(BLANK)
+    assert "the host's own rounding is" in gate.not_compared[0].reason
+
+
 def test_a_host_that_gives_no_numbers_is_not_compared():
     gate = gate_for(host, lambda inputs: host(inputs) * float("nan"))
     assert not gate.check(Case("blank", example()))
