@@ -99,13 +99,16 @@ class Parts:
     def __init__(self, name: str, sources: Iterable[str]) -> None:
         self.path = RESULTS / f"{name}.json"
         self.head = {"machine": machine(), "versions": versions(), "sources": digest(sources)}
+        self.parts = self._read()
+
+    def _read(self) -> dict[str, Any]:
         kept = json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else {}
         same = all(kept.get(key) == value for key, value in self.head.items())
-        self.parts: dict[str, Any] = kept["parts"] if same else {}
+        return dict(kept["parts"]) if same else {}
 
     def keep(self, part: str, result: Any) -> None:
-        """Write the result of a finished part."""
-        self.parts[part] = result
+        """Write the result of a finished part, beside those that other processes wrote meanwhile."""
+        self.parts = {**self._read(), **self.parts, part: result}
         write_json(self.path, {**self.head, "commit": commit(), "parts": self.parts})
 
 

@@ -2,28 +2,43 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
-from benchmarks.gain import QUICK, TASKS, Size, differences, interval, regret, run_part, summary
-from benchmarks.scenes import SIDE, draw_scene, train_host, write_scenes
+from benchmarks.gain.__main__ import summary
+from benchmarks.gain.hosts import Recipe, trained_host
+from benchmarks.gain.runs import QUICK, Size, run_part
+from benchmarks.gain.scenes import SIDE, draw_scene, write_scenes
+from benchmarks.gain.tables import dearness, differences, equal_cost, interval, regret, targets
+from benchmarks.gain.tasks import TASKS, Place, Task, deal
+from benchmarks.gain.volumes import SHIFTS
 from surgeon.data import Preparation, open_data
 
 
-def part(**dice):
+def part(task="nuclei-200", seconds=10.0, domains=None, **dice):
     """Return a part with two test images, whose rows have these Dice."""
     return {
+        "task": task,
+        "split": 0,
+        "seed": 0,
         "seconds": 1.0,
         "recommended": "adapter",
         "verdict": "improved",
+        "search": {"seconds": 15.0},
         "dice": {name: dict(zip("ab", values, strict=True)) for name, values in dice.items()},
+        "domains": domains or {},
         "rows": [
             {
                 "name": name,
                 "frozen": name != "full",
                 "dice": sum(values) / 2,
+                "validation_dice": sum(values) / 2,
+                "seconds": seconds,
+                "flops": 100 + 10 * (name != "host") + number,
                 "trainable": 10 if name == "full" else 1,
                 "latency": {"host": 1.0, "it": 2.0},
             }
-            for name, values in dice.items()
+            for number, (name, values) in enumerate(dice.items())
         ],
     }
 
@@ -35,7 +50,10 @@ PART = part(
 
 
 def test_differences_are_paired_by_image_and_random_is_the_mean_of_its_cells():
-    assert sorted(differences([PART, PART], "implanted", "random")) == pytest.approx([0.01, 0.01, 0.03, 0.03])
+    other = {**PART, "split": 1}
+    assert sorted(differences([PART, other], "implanted", "random")) == pytest.approx(
+        [0.01, 0.01, 0.03, 0.03]
+    )
     assert differences([PART], "implanted", "unknown") == []
 
 
@@ -52,14 +70,51 @@ def test_regret_is_over_the_rows_with_a_frozen_host_alone():
     assert regret(better) == pytest.approx(0.02)
 
 
+def test_seeds_of_one_split_are_no_further_subjects():
+    worse = part(host=(0.8, 0.8), implanted=(0.82, 0.80))
+    assert differences([PART, {**worse, "seed": 1}], "implanted", "host") == pytest.approx([0.04, 0.02])
+
+
+def test_random_cells_buy_as_much_as_the_search_cost_and_validation_takes_the_best():
+    cells = {"random1": (0.5, 0.5), "random2": (0.6, 0.6), "random3": (0.7, 0.7)}
+    rows = part(host=(0.1, 0.1), searched=(0.4, 0.4), **cells)  # 15 s of search and 10 s of training buy two
+    assert equal_cost(rows) == {"search": "searched", "random-search": "random2"}
+    assert equal_cost({**rows, "search": {"seconds": 25.0}})["random-search"] == "random3"
+    assert equal_cost({**rows, "search": {"seconds": 0.0}})["random-search"] == "random1"
+    assert differences([rows], "search", "random-search") == pytest.approx([-0.2, -0.2])
+
+
+def test_cost_is_compared_with_that_of_the_best_row_with_a_frozen_host():
+    # Rows cost 100 and 10 more for each implant, and one more from row to row.
+    assert dearness(part(host=(0.8, 0.8), implanted=(0.9, 0.9))) == pytest.approx(1.0)
+    better = part(host=(0.8, 0.8), adapter=(0.95, 0.95), implanted=(0.9, 0.9))
+    assert dearness(better) == pytest.approx(12 / 11)
+
+
+def test_few_images_are_judged_by_their_worst_run_in_and_out_of_the_domain():
+    rows = {"host": (0.8, 0.5), "implanted": (0.9, 0.6), "full": (0.88, 0.7)}
+    runs = [part("nuclei-4", domains={"b": "out"}, **rows) for _ in range(2)]
+    told = {target.name: target for target in targets("nuclei-4", runs)}
+    assert told["nuclei-4: worst run over that of full fine-tuning, in of domain"].holds
+    assert not told["nuclei-4: worst run over that of full fine-tuning, out of domain"].holds
+
+
 def test_targets_that_are_missed_are_said_to_be():
-    told = summary({"nuclei-60": [PART]}, QUICK, TASKS[:2])
+    told = summary({"nuclei-200": [PART]}, QUICK, TASKS[:2])
     held = {target["name"]: target["holds"] for target in told["targets"]}
-    assert held["nuclei-60: gain over the host"] is True
-    assert held["nuclei-60: share of what full fine-tuning gains"] is False
-    assert held["nuclei-60: share of its trainable parameters"] is True
-    assert "nuclei-200" in told["not_measured"]
+    assert held["nuclei-200: gain over the host"] is True
+    assert held["nuclei-200: share of what full fine-tuning gains"] is False
+    assert held["nuclei-200: share of its trainable parameters"] is True
+    assert told["not_measured"] == [
+        f"nuclei-{n} split 0 seed {seed}" for n, seed in ((16, 0), (200, 1), (16, 1))
+    ]
     assert any(line.startswith("| implanted | 0.8500 | +0.0500") for line in told["lines"])
+
+
+def test_a_benchmark_that_is_told_what_to_do_knows_those_tasks():
+    names = {task.name for task in TASKS}
+    assert len(names) == len(TASKS)
+    assert set(QUICK.tasks) < names
 
 
 def test_scenes_are_those_of_their_seed_and_specks_are_no_lines():
@@ -72,14 +127,53 @@ def test_scenes_are_those_of_their_seed_and_specks_are_no_lines():
     assert with_specks.std() != image.std()
 
 
+def test_a_task_deals_its_subjects_out_and_adds_those_of_another_domain_to_the_test(tmp_path):
+    cohort = open_data(write_scenes(tmp_path / "x", 20, 1, specks=True))
+    other = {case.id for case in cohort.cases[:4]}
+    task = Task(
+        "t", (6, 3, 4), lambda _: cohort, None, {}, domain=lambda case: "out" if case.id in other else "in"
+    )
+    dealt = deal(cohort, task, 0)
+    assert [len(dealt.splits[name]) for name in ("train", "validation", "test")] == [6, 3, 8]
+    assert other < {*dealt.splits["test"]}
+    assert {case.subject for case in dealt.cases} == {s for names in dealt.splits.values() for s in names}
+    assert deal(cohort, task, 1).splits != dealt.splits
+
+
+def test_a_host_is_trained_once_and_read_from_then_on(tmp_path):
+    cohort = open_data(
+        write_scenes(tmp_path / "x", 4, 1, specks=False), preparation=Preparation("unit", channels=1)
+    )
+    recipe = Recipe(steps=2, crop=(32, 32), batch_size=2)
+    first = trained_host(_small_host, cohort, recipe, 0, tmp_path / "kept")
+    (path,) = (tmp_path / "kept").iterdir()
+    written = path.stat().st_mtime_ns
+    again = trained_host(_small_host, cohort, recipe, 0, tmp_path / "kept")
+    assert path.stat().st_mtime_ns == written
+    assert all(torch.equal(x, again.state_dict()[name]) for name, x in first.state_dict().items())
+    fewer = cohort.select(cohort.subjects[:3])
+    trained_host(_small_host, fewer, recipe, 0, tmp_path / "kept")
+    assert len([*(tmp_path / "kept").iterdir()]) == 2
+
+
+def _small_host():
+    return nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.Conv2d(2, 1, 1))
+
+
+@pytest.mark.parametrize("name", ["intensity", "noise"])
+def test_a_shift_changes_what_a_linear_scaling_cannot_undo(name):
+    image = np.random.default_rng(0).random((8, 9, 10)).astype(np.float32)
+    shifted = SHIFTS[name](image, np.random.default_rng(1))
+    assert shifted.shape == image.shape
+    assert np.isfinite(shifted).all()
+    assert 0.2 < np.corrcoef(image.ravel(), shifted.ravel())[0, 1] < 0.99
+
+
 @pytest.mark.slow
 def test_a_part_of_the_benchmark_runs(tmp_path):
-    cohort = open_data(
-        write_scenes(tmp_path / "lines", 24, 1, specks=True), preparation=Preparation("unit", channels=1)
-    )
     task = next(task for task in TASKS if task.name == "lines")
-    tiny = Size("tiny", (0,), (0,), 6, {**QUICK.settings, "epochs": 1, "retrain_epochs": 1, "steps": 2})
-    small = type(task)("lines", 12, 6, task.open, 32, True)
-    found = run_part(small, tiny, (train_host(2), cohort), 0, 0)
+    tiny = Size("tiny", (0,), (0,), {**QUICK.settings, "epochs": 1, "retrain_epochs": 1, "steps": 2})
+    small = Task("lines", (12, 6, 6), task.cohort, task.host, {"crop": (32, 32)})
+    found = run_part(small, tiny, Place(tmp_path, tmp_path), 0, 0, unfinished=tmp_path / "runs")
     assert {"host", "implanted", "adapter", "full"} <= set(found["dice"])
     assert len(found["dice"]["host"]) == 6

@@ -1,0 +1,108 @@
+"""Does an implant earn its gain, beside everything simpler, and does the tool say so?
+
+Tasks: `nuclei-*` (a host that comes without code, on images of another domain; 200, 16 or 4 of them to train
+on), `volumes` and `slices` (hippocampus, with hosts trained here from nothing; `slices-early` stops that
+training early, and the others meet images changed in intensity, noise or spacing), `lines` (thin structures
+among specks, where a neighbourhood is needed) and `right` (the world that the host of `lines` was trained on:
+nothing to gain). For each split and seed the whole operation runs with its comparison; what is finished is
+kept. `python -m benchmarks.gain [--quick] [--json] [--task NAME] [--data DIR] [--parts N]`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.gain.runs import KEPT, QUICK, WHOLE, Size, run_part
+from benchmarks.gain.tables import lines, summary_targets, targets
+from benchmarks.gain.tasks import TASKS, Place, Task
+from benchmarks.record import ROOT, Parts, commit, conclude, machine, say, versions
+
+SOURCES = tuple(f"benchmarks/gain/{name}.py" for name in ("runs", "tasks", "hosts", "scenes", "volumes"))
+"""What the parts depend on; tables can change without measuring again."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the benchmark; returns 0 when all targets hold."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gain", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a true subset, smaller in every way")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.add_argument(
+        "--task",
+        action="append",
+        choices=[task.name for task in TASKS],
+        help="only this task; repeat it for more",
+    )
+    parser.add_argument("--parts", type=int, default=sys.maxsize, help="run at most so many new parts")
+    default = os.environ.get("SURGEON_DATA", ROOT.parent / "shared" / "data")
+    parser.add_argument("--data", type=Path, default=Path(default), help="the folder of the archives")
+    options = parser.parse_args(arguments)
+    size = QUICK if options.quick else WHOLE
+    wanted = options.task or size.tasks
+    chosen = [task for task in TASKS if task.name in wanted or not wanted]
+    report = summary(_parts(size, chosen, options), size, chosen)
+    for line in report["lines"]:
+        say(line, options.json)
+    return conclude(report, options.json)
+
+
+def _parts(size: Size, tasks: Sequence[Task], options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
+    """Run what is not finished yet, part after part, and return all parts by task."""
+    kept = Parts(size.name, SOURCES)
+    found: dict[str, list[dict[str, Any]]] = {}
+    left = options.parts
+    place = Place(KEPT / "data", options.data)
+    for task, split, seed in _wanted(size, tasks):
+        name = f"{task.name} split {split} seed {seed}"
+        if name not in kept.parts:
+            if left <= 0 or (task.needs and not (options.data / task.needs).exists()):
+                continue
+            left -= 1
+            kept.keep(name, {"commit": commit(), **run_part(task, size, place, split, seed)})
+        part = kept.parts[name]
+        found.setdefault(task.name, []).append(part)
+        say(f"{name}: {part['recommended']}, {part['seconds']:.0f} s", options.json)
+    return found
+
+
+def _wanted(size: Size, tasks: Sequence[Task]) -> Iterator[tuple[Task, int, int]]:
+    """Yield the parts, each task once before any comes again."""
+    for split in size.splits:
+        for seed in size.seeds:
+            yield from ((task, split, seed) for task in tasks)
+
+
+def summary(parts: Mapping[str, list[dict[str, Any]]], size: Size, tasks: Sequence[Task]) -> dict[str, Any]:
+    """Return lines to read, targets, and what was not measured."""
+    wanted = [f"{task.name} split {split} seed {seed}" for task, split, seed in _wanted(size, tasks)]
+    there = {
+        f"{part['task']} split {part['split']} seed {part['seed']}"
+        for found in parts.values()
+        for part in found
+    }
+    reached = [target for name, found in parts.items() for target in targets(name, found)]
+    return {
+        "lines": [line for name, found in parts.items() for line in lines(name, found)],
+        "targets": [target.to_dict() for target in (*reached, *summary_targets(parts))],
+        "not_measured": [name for name in wanted if name not in there],
+        "size": size.name,
+        "machine": machine(),
+        "versions": versions(),
+        "commit": commit(),
+        "parts": {name: [_short(part) for part in found] for name, found in parts.items()},
+    }
+
+
+def _short(part: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in part.items() if key not in ("dice", "domains")}
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    sys.exit(main())

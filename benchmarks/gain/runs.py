@@ -1,0 +1,95 @@
+"""One part of the benchmark: the whole operation with its comparison, on one split with one seed."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from surgeon.search import Config, implant
+
+from benchmarks.gain.tasks import Place, Task, deal
+from benchmarks.record import ROOT
+from surgeon.data import Cohort
+
+KEPT = ROOT / "build" / "benchmarks" / "gain"
+"""Where data are unpacked and unfinished parts wait; what was trained is not trained again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is done: the whole, or a true subset of it.
+
+    Attributes:
+        name: of the file that parts are kept in.
+        splits: seeds of the splits.
+        seeds: of everything else.
+        settings: of `Config`.
+        tasks: names; empty for all.
+    """
+
+    name: str
+    splits: tuple[int, ...]
+    seeds: tuple[int, ...]
+    settings: Mapping[str, Any]
+    tasks: tuple[str, ...] = ()
+
+
+WHOLE = Size("gain", (0, 1), (0, 1, 2), {"epochs": 30, "retrain_epochs": 12, "steps": 25, "compare_cells": 8})
+_SHORT = {"epochs": 6, "retrain_epochs": 3, "steps": 40, "states": 2, "compare_cells": 3, "search_cases": 8}
+_SOME = ("lines", "slices", "slices-early", "slices-noise", "nuclei-200", "nuclei-16", "nuclei-4")
+QUICK = Size("gain_quick", (0,), (0, 1), _SHORT, (*_SOME, "volumes-noise", "right"))
+
+
+def run_part(
+    task: Task, size: Size, place: Place, split: int, seed: int, *, unfinished: Path = KEPT / "runs"
+) -> dict[str, Any]:
+    """Run the operation with its comparison, or go on where it was stopped.
+
+    Args:
+        task: host and images.
+        size: settings.
+        place: where images are.
+        split: seed of the split.
+        seed: of everything else.
+        unfinished: folder that holds a RUN until the part is finished.
+    """
+    cohort = deal(task.cohort(place), task, split)
+    assert cohort.splits is not None
+    host = task.host(place, cohort.splits["train"])
+    settings = {"allow_worse": True, "samples": 0, **size.settings, **task.settings}
+    out = unfinished / f"{size.name}-{task.name}-{split}-{seed}"
+    started = (out / "checkpoints" / "run.json").exists()
+    if (out / "report.json").exists():  # stopped between the report and the part: the same again
+        shutil.rmtree(out)
+        started = False
+    start = time.perf_counter()
+    config = Config.create(compare=True, seed=seed, **settings)
+    report = implant(host, cohort, config, out=out, resume=started).report
+    seconds = time.perf_counter() - start
+    shutil.rmtree(out)
+    return describe_part(task, cohort, report) | {"split": split, "seed": seed, "seconds": seconds}
+
+
+def describe_part(task: Task, cohort: Cohort, report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the tables need of a report, as plain JSON."""
+    domains = {case.volume: task.domain(case) for case in cohort.cases}
+    dice = {
+        name: {case: fmean(values["dice"].values()) for case, values in scores["per_case"].items()}
+        for name, scores in report["scores"].items()
+    }
+    return {
+        "task": task.name,
+        "recommended": report["finalists"]["recommended"],
+        "reason": report["finalists"]["reason"],
+        "verdict": report["verdict"],
+        "search": {name: report["search"][name] for name in ("seconds", "epochs", "stopped_because")},
+        "rows": report["comparison"]["rows"],
+        "finalists": [{k: v for k, v in r.items() if k != "genotype"} for r in report["finalists"]["rows"]],
+        "dice": {name: {case: round(x, 5) for case, x in values.items()} for name, values in dice.items()},
+        "domains": {case: name for case, name in domains.items() if name != "in"},
+    }
