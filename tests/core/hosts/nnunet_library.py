@@ -20,7 +20,8 @@ import nibabel
 import numpy as np
 
 DATASET = "Dataset004_Hippocampus"
-TAR = Path(__file__).resolve().parents[4] / "shared" / "data" / "hippocampus_task04_260.tar"
+SHARED = os.environ.get("SURGEON_DATA", Path(__file__).resolve().parents[4] / "shared" / "data")
+TAR = Path(SHARED) / "hippocampus_task04_260.tar"
 
 
 def volumes(count: int) -> list[tuple[np.ndarray, np.ndarray]]:
