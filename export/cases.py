@@ -123,15 +123,15 @@ def small_example(example: Example, freedom: Freedom, sizes: Sizes) -> Example:
     return _sized(small, sizes.smallest, 30) if freedom.sizes else _noise(small, 30)
 
 
-def takes_other_sizes(host: Callable[[Example], Any], example: Example) -> bool:
-    """Say whether a network runs at any larger spatial size than the example's."""
+def step_of_sizes(host: Callable[[Example], Any], example: Example) -> int:
+    """Return the smallest step to a larger spatial size that a network runs at; 0 where it takes none."""
     for step in _STEPS:
         try:
             host(_sized(example, tuple(size + step for size in _spatial(example)), 20))
         except Exception:  # noqa: BLE001 - a host may refuse a size in any way
             continue
-        return True
-    return False
+        return step
+    return 0
 
 
 def _find_step(gate: Gate, example: Example, spatial: tuple[int, ...], limit: int | None) -> int:

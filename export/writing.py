@@ -12,7 +12,7 @@ from torch.export import ExportedProgram
 
 from surgeon.tracing import Example, map_tensors, private_copy
 
-from .cases import real_cases, takes_other_sizes
+from .cases import real_cases, step_of_sizes
 from .flattening import (
     Flat,
     Freedom,
@@ -21,7 +21,7 @@ from .flattening import (
     flatten,
     leaves_of,
 )
-from .fusion import CPU_PASSES, PASSES, PassReport, fuse
+from .fusion import PASSES, PassReport, cpu_passes, fuse
 from .naming import input_names, output_names
 from .onnx import build_model, write_model
 from .order import Order, SizePolicy
@@ -57,8 +57,10 @@ def write_network(order: Order, path: Path) -> Written:
     """Flatten, fuse and write the network, unproved."""
     output = order.host(order.example)
     model, example = _on_cpu(order)
-    flat = _flatten(order, model, example)
-    passes = CPU_PASSES if order.target.provider == "CPUExecutionProvider" else PASSES
+    step = step_of_sizes(order.host, order.example) if order.sizes is SizePolicy.FREE else 0
+    flat = _flatten(order, model, example, step)
+    on_cpu = order.target.provider == "CPUExecutionProvider"
+    passes = cpu_passes(max(step, 1)) if on_cpu else PASSES
     fused = fuse(flat.graph_module, example.args, example.kwargs, passes=passes)
     # The passes work on a graph with its weights inside; the exporter wants a program again.
     program = export_program(fused.graph_module, flat.example, flat.freedom)
@@ -93,12 +95,12 @@ def _real_inputs(order: Order, freedom: Freedom) -> list[list[Tensor]]:
     return [[leaf.cpu() for leaf in leaves_of(case.example)] for case in cases]
 
 
-def _flatten(order: Order, model: nn.Module, example: Example) -> Flat:
+def _flatten(order: Order, model: nn.Module, example: Example, step: int) -> Flat:
     """Make a graph with the most freedom that the order wants and the network allows."""
     fixed = (Freedom.BATCH, Freedom.NOTHING)
     if order.sizes is SizePolicy.FIXED:
         return flatten(model, example, fixed)
-    if takes_other_sizes(order.host, order.example):
+    if step:
         return flatten(model, example)
     flat = flatten(model, example, fixed)
     refusal = Refusal(Freedom.BATCH_AND_SIZES, "the network takes no larger size than the example's")

@@ -7,7 +7,7 @@ the reason. To add one, write it in a file of its own and put it into `PASSES`.
 
 from __future__ import annotations
 
-from .fusing import CPU_PASSES, PASSES, Fused, Pass, fuse
+from .fusing import PASSES, Fused, Pass, cpu_passes, fuse
 from .report import PassReport, Rejected
 
-__all__ = ["CPU_PASSES", "PASSES", "Fused", "Pass", "PassReport", "Rejected", "fuse"]
+__all__ = ["PASSES", "Fused", "Pass", "PassReport", "Rejected", "cpu_passes", "fuse"]

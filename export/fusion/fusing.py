@@ -27,6 +27,7 @@ from .report import PassReport, Rejected, join_reports
 from .scales import fold_scale
 from .sharing import share_equal_nodes
 from .slices import slice_depthwise
+from .upsampling import with_step
 from .zeros import drop_zero_channels
 
 Pass = Callable[[fx.GraphModule], tuple[fx.GraphModule, PassReport]]
@@ -46,12 +47,20 @@ PASSES: tuple[tuple[str, Pass], ...] = (
     ("compose_convolutions", compose_convolutions),
 )
 
-# What only a CPU gains by, run with the others.
-CPU_PASSES: tuple[tuple[str, Pass], ...] = (
-    *PASSES,
-    ("slice_depthwise", slice_depthwise),
-    ("convolve_planes", convolve_planes),
-)
+
+def cpu_passes(step: int = 1) -> tuple[tuple[str, Pass], ...]:
+    """Return `PASSES` and those that only a CPU gains by.
+
+    Args:
+        step: the spatial sizes that the network takes differ by multiples of this.
+    """
+    return (
+        *PASSES,
+        ("merge_upsampling", with_step(step)),
+        ("slice_depthwise", slice_depthwise),
+        ("convolve_planes", convolve_planes),
+    )
+
 
 # Folding changes the order of rounding, no more: relative to the largest output.
 _TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-4}

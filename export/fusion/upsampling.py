@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -47,7 +48,8 @@ def merge_upsampling(source: fx.GraphModule, *, step: int = 1) -> tuple[fx.Graph
     Args:
         source: the graph.
         step: the sizes that the network takes differ from the example's by multiples of this; where sizes
-            are free, an upsampling to the size of something else is a doubling only on some of them.
+            are free, an upsampling to the size of something else is a doubling only on some of them. It is
+            made use of beside another part alone: at any other size the sum of the two is an error.
     """
     draft = Draft(source, "merge_upsampling")
     for node in list(draft.graph.nodes):
@@ -58,7 +60,8 @@ def merge_upsampling(source: fx.GraphModule, *, step: int = 1) -> tuple[fx.Graph
         doubled = [part for part in parts if part.target in _NEAREST]
         if not doubled:
             continue
-        reason = _refusal(convolution, parts) or _unfit(draft, node, doubled, step)
+        guarded = len(doubled) < len(parts)
+        reason = _refusal(convolution, parts) or _unfit(draft, node, doubled, step if guarded else 1)
         if reason:
             draft.reject(node, reason)
             continue
@@ -67,7 +70,7 @@ def merge_upsampling(source: fx.GraphModule, *, step: int = 1) -> tuple[fx.Graph
     return draft.finish()
 
 
-def with_step(step: int) -> Any:
+def with_step(step: int) -> Callable[[fx.GraphModule], tuple[fx.GraphModule, PassReport]]:
     """Return the pass for a network whose sizes differ by multiples of `step`."""
     return partial(merge_upsampling, step=step)
 

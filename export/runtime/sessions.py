@@ -54,6 +54,8 @@ def open_session(
     chosen[0] |= options or {}
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = _FATAL
+    for key, value in target.session_settings.items():
+        settings.add_session_config_entry(key, value)
     if threads is not None:
         settings.intra_op_num_threads = threads
     try:

@@ -52,7 +52,7 @@ def test_export_json_says_what_is_pinned(exported):
     _, folder, artifact = exported
     content = json.loads((folder / "export.json").read_text())
     assert content == artifact.to_dict()
-    assert (content["target"], content["opset"], content["precision"]) == ("ort-cpu", 20, "fp32")
+    assert (content["target"], content["opset"], content["precision"]) == ("ort-cpu", 18, "fp32")
     assert content["inputs"] == [
         {"name": "input", "shape": ["batch", 1, "height", "width"], "type": "float32"}
     ]

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from surgeon.export.cases import check_everything, takes_other_sizes
+from surgeon.export.cases import check_everything, step_of_sizes
 from surgeon.export.flattening import Freedom, Limits
 from surgeon.export.gate import THRESHOLDS, Case, Gate, Threshold
 from surgeon.export.targets import Precision
@@ -257,8 +257,8 @@ def test_free_sizes_that_cannot_be_compared_are_refused():
             raise RuntimeError("eight")
         return host(inputs)
 
-    assert not takes_other_sizes(one_size, example())
-    assert takes_other_sizes(host, example())
+    assert not step_of_sizes(one_size, example())
+    assert step_of_sizes(host, example())
     with pytest.raises(ExportError, match="could it be compared: the export refuses it: eight"):
         check_everything(gate_for(one_size), example(), Freedom.SIZES, Limits(1), [])
 

@@ -26,6 +26,11 @@ def test_a_session_runs_tensors_in_the_order_of_its_inputs(doubler):
     np.testing.assert_array_equal(total.numpy(), np.full((3, 2), 3.0, np.float32))
 
 
+def test_the_threads_of_a_session_rest_between_its_runs(doubler):
+    settings = open_session(doubler, "ort-cpu").get_session_options()
+    assert settings.get_session_config_entry("session.force_spinning_stop") == "1"
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 @pytest.mark.parametrize("provider", ["ort-cuda", "CUDAExecutionProvider", "ort-tensorrt", "triton"])
 def test_a_provider_that_would_silently_fall_back_is_refused(doubler, provider):

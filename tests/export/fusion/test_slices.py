@@ -1,7 +1,7 @@
 import pytest
 import torch
 from surgeon.export import Freedom, flatten
-from surgeon.export.fusion import CPU_PASSES, fuse
+from surgeon.export.fusion import cpu_passes, fuse
 from surgeon.export.fusion.slices import slice_depthwise
 from torch import nn
 
@@ -55,7 +55,7 @@ def test_convolutions_of_one_input_share_their_slices():
             return torch.relu(self.first(x)) * self.second(x)
 
     network, x = Two(), volume()
-    fused = fuse(graph_for(network, x), (x,), passes=CPU_PASSES).graph_module
+    fused = fuse(graph_for(network, x), (x,), passes=cpu_passes()).graph_module
     assert [node.target for node in fused.graph.nodes].count(aten.slice.Tensor) == 5
     torch.testing.assert_close(fused(x), network(x), atol=1e-12, rtol=1e-12)
 

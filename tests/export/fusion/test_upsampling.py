@@ -30,7 +30,8 @@ class Doubled(nn.Module):
 class ToSize(Doubled):
     def forward(self, x):
         small = self.before(F.max_pool2d(x, 2, ceil_mode=True))
-        return self.convolution(F.interpolate(small, size=x.shape[2:], mode="nearest"))
+        large = F.interpolate(small, size=x.shape[2:], mode="nearest")
+        return self.convolution(torch.cat([large, x], 1) if self.skip else large)
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
@@ -53,13 +54,22 @@ def test_a_doubled_part_leaves_the_concatenation(bias):
 
 
 def test_doubling_to_another_size_is_merged_where_the_network_takes_no_odd_size():
-    before, x = graph_of(ToSize(), 2, 2, 6, 6)
+    before, x = graph_of(ToSize(skip=True), 2, 2, 6, 6)
     same, report = merge_upsampling(before)
     assert same is before
     assert "does not always double" in report.rejected[0].reason
     after, report = merge_upsampling(before, step=2)
     assert report.changed == 1
     assert_exact(before, after, x, sizes=(0, 4))
+    with pytest.raises(RuntimeError, match="size of tensor"):
+        after(torch.randn(2, 2, 7, 7, dtype=x.dtype))
+
+
+def test_doubling_to_another_size_stays_where_no_sum_would_notice_an_odd_one():
+    before, _ = graph_of(ToSize(), 2, 2, 6, 6)
+    same, report = merge_upsampling(before, step=2)
+    assert same is before
+    assert "does not always double" in report.rejected[0].reason
 
 
 def test_merging_twice_is_merging_once_and_the_input_stays():
