@@ -13,7 +13,7 @@ from .moving import Train
 from .operations import OPERATIONS
 from .precision import Precision
 
-_NOT_COMPARED = ("device", "host_spec", "allow_worse", "cache_memory", "cache_disk")
+_NOT_COMPARED = ("device", "host_spec", "allow_worse", "cache_memory", "cache_disk", "memory")
 
 
 class Config(BaseModel):
@@ -89,6 +89,8 @@ class Config(BaseModel):
         cache_memory: GiB of memory for what the frozen host computes before its implants, kept for the cases
             that come again unchanged (whole images, no augmentation).
         cache_disk: GiB on disk, in the RUN folder while it runs, for what memory cannot hold.
+        memory: GiB that a batch may keep for the gradients; where it would be more, activations of the host
+            are computed again when they are due (slower, equal to the bit). None: a share of the device's.
         device: where the work is done.
         precision: in which networks compute; `auto` is bfloat16 on a GPU that has it, else float32.
         allow_worse: keep an implant that is worse than its host.
@@ -158,6 +160,7 @@ class Config(BaseModel):
     hessian: bool = False
     cache_memory: float = Field(2.0, ge=0)
     cache_disk: float = Field(16.0, ge=0)
+    memory: float | None = Field(None, gt=0)
     device: str = "cpu"
     precision: Precision = Precision.AUTO
     allow_worse: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -25,13 +26,24 @@ class Forward:
         batches: to compare the halves of the network with the whole on.
         device: of the network.
         cache: keeps features; share it among networks of one host and one cohort.
+        memory: bytes that a batch may keep for the gradients; what is more is computed again.
+
+    Attributes:
+        halves: of the network.
+        recomputes: whether activations of the host are computed again for the gradients.
     """
 
     def __init__(
-        self, network: SplicedNetwork, batches: Batches, device: torch.device, cache: FeatureCache
+        self,
+        network: SplicedNetwork,
+        batches: Batches,
+        device: torch.device,
+        cache: FeatureCache,
+        memory: float = math.inf,
     ) -> None:
         image = batches.batch(0, 0).image.to(device)
         self.halves = Halves(network, torch.cat((image, image))[:2])
+        self.recomputes = memory < math.inf and self.halves.spare(image[:1], len(image), memory)
         self._device, self._cache = device, cache
         self._computation: str | None = None
 

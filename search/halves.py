@@ -13,6 +13,8 @@ from surgeon.checkpoints import fingerprint
 from surgeon.parity import compare
 from surgeon.splicing import SplicedNetwork
 
+from .recomputing import Recomputed, bytes_kept
+
 _LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
@@ -38,6 +40,7 @@ class Halves:
         self.names: tuple[str, ...] = ()
         self.by_case = False
         self.layout = torch.contiguous_format
+        self._again: Recomputed | None = None
         parts = _divide(network)
         if parts is not None:
             self.names, self._first, self._second = parts
@@ -60,9 +63,30 @@ class Halves:
 
     def finish(self, features: Sequence[Tensor]) -> Any:
         """Return the network's output from the features."""
+        if self._again is not None:
+            return self.network.graph.process_outputs(self._again(*features))
         if not self.names:
             return self.network(*features)
         return self.network.graph.process_outputs(self._second(*features))
+
+    def spare(self, example: Tensor, batch: int, memory: float) -> bool:
+        """Keep less for the gradients, and compute it again, where a batch would keep too much.
+
+        Args:
+            example: images `(N, C, *spatial)` on the network's device, to measure it on.
+            batch: images in a batch.
+            memory: most bytes that a batch may keep.
+        """
+        mode = self.network.training
+        self.network.eval()
+        try:
+            second = self._second if self.names else fx.GraphModule(self.network, self.network.graph)
+            given = self.features(example)
+            if bytes_kept(second, given) / len(example) * batch > memory:
+                self._again = Recomputed(second, given)
+        finally:
+            self.network.train(mode)
+        return self._again is not None
 
     def computation(self) -> str:
         """Return a digest of what features depend on beside the image: graph, weights, precision."""

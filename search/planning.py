@@ -21,11 +21,15 @@ from surgeon.tracing import Trace, trace
 from .assembly import Table, specify_cells
 from .cells import CellSpec
 from .config import Config
+from .costs import device_memory
 from .features import GIB, FeatureCache
 from .fleet import Fleet, open_fleet
 from .randomness import seed_for
 from .runs import Identity, digest_data
 from .supply import Supply
+
+_MEMORY_SHARE = 0.6
+"""Of the memory of a device, what activations may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,15 @@ class Plan:
             choosing=len(splits.validation) >= self.config.crosswise_below,
             fleet=fleet,
             precision=self.config.precision,
+            memory=self._memory(),
         )
+
+    def _memory(self) -> float:
+        """Return the bytes that a batch may keep for the gradients: those set, or a share of the device's."""
+        if self.config.memory is not None:
+            return self.config.memory * GIB
+        sharing = 1 if self.device.type == "cuda" else self.fleet.ranks.local_size
+        return _MEMORY_SHARE * device_memory(self.device) / sharing
 
     def splice(self, implants: Mapping[str, nn.Module]) -> SplicedNetwork:
         """Splice modules into the host, and move the network to the device."""

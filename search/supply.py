@@ -39,6 +39,7 @@ class Supply:
         choosing: whether the validation cases are enough to choose a state of the training by them.
         fleet: the processes that share the batches and the cases.
         precision: in which networks compute.
+        memory: bytes that a batch of a step may keep for the gradients before activations are computed again.
     """
 
     training: Batches
@@ -51,11 +52,12 @@ class Supply:
     choosing: bool = True
     fleet: Fleet = field(default_factory=Fleet)
     precision: Precision = Precision.FP32
+    memory: float = math.inf
 
     def forward(self, network: SplicedNetwork) -> Forward:
         """Return the forward pass of training for a network."""
         with self.computing():
-            return Forward(network, self.training, self.device, self.cache)
+            return Forward(network, self.training, self.device, self.cache, self.memory)
 
     def descent(
         self,

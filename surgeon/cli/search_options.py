@@ -63,6 +63,16 @@ PrecisionOption = Annotated[
         rich_help_panel=SEARCH_PANEL,
     ),
 ]
+MemoryOption = Annotated[
+    float | None,
+    typer.Option(
+        "--memory",
+        metavar="GIB",
+        help="Most memory that a batch may keep for its gradients; what is more is computed again: slower, "
+        "with the same result (0.6 of the device's).",
+        rich_help_panel=SEARCH_PANEL,
+    ),
+]
 WorseOption = Annotated[
     bool,
     typer.Option(
