@@ -14,6 +14,7 @@ from surgeon.splicing import SplicedNetwork
 from .cells import Architecture, BatchedSearchCell, SearchCell
 from .config import Config
 from .descent import cosine, set_rate
+from .mirror import architecture_optimizer
 from .randomness import generator_for
 from .selection import select_all
 from .stability import Watch, dominant_eigenvalue, identity_share
@@ -54,12 +55,7 @@ class SearchPhase:
         of_weights = torch.optim.SGD(
             weights, lr=config.weight_rate, momentum=config.momentum, weight_decay=config.weight_decay
         )
-        of_architecture = torch.optim.Adam(
-            architecture,
-            lr=config.architecture_rate,
-            betas=(0.5, 0.999),
-            weight_decay=config.architecture_decay,
-        )
+        of_architecture = architecture_optimizer(tuple(architectures.values()), config)
         self._weights = supply.descent(
             forward, supply.training, of_weights, held=architecture, clip=config.clip
         )

@@ -43,8 +43,11 @@ class Config(BaseModel):
         weight_rate_end: and at its end.
         momentum: SGD's momentum.
         weight_decay: SGD's weight decay.
+        architecture_step: what moves alpha and beta: `adam`, or `gaea` (exponentiated gradients on the
+            simplex, arXiv 2004.07802).
         architecture_rate: Adam's learning rate for alpha and beta.
         architecture_decay: Adam's weight decay for alpha and beta.
+        gaea_rate: the rate of the exponentiated gradients.
         architecture_start: share of the epochs before alpha and beta move.
         norm_batches: training batches from which BatchNorm statistics are estimated before measuring.
         search_cases: validation cases whose Dice is followed during the search; the training of the cells,
@@ -72,8 +75,8 @@ class Config(BaseModel):
         max_latency: the same for measured time.
         compare: run the comparison with what a sceptic would try, and two learning rates for everything.
         compare_cells: random cells in that comparison.
-        selection: `weight` (largest architecture weights), `perturbation` (what validation Dice misses most
-            when it is taken away), or `both` as two finalists.
+        selection: `weight` (largest architecture weights), `perturbation` (what the validation loss misses
+            most when it is taken away), or `both` as two finalists.
         early: end the search as soon as its choice is stable.
         stable_after: epochs of moving architecture weights before an edge can count as stable.
         stable_window: epochs over which a stable edge's weights have hardly moved.
@@ -123,8 +126,10 @@ class Config(BaseModel):
     weight_rate_end: float = Field(0.001, ge=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(3e-4, ge=0)
+    architecture_step: Literal["adam", "gaea"] = "adam"
     architecture_rate: float = Field(6e-4, gt=0)
     architecture_decay: float = Field(1e-3, ge=0)
+    gaea_rate: float = Field(0.1, gt=0)
     architecture_start: float = Field(0.3, ge=0, le=1)
     norm_batches: int = Field(4, ge=0)
     search_cases: int = Field(16, ge=1)

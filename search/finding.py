@@ -35,6 +35,8 @@ from .supply import Supply
 from .timings import Timings, added_time, known_prices
 from .trials import Trials
 
+_BATCHES = 4
+"""Validation batches on which an operation's absence is felt."""
 _DRAWS = 200
 """Random cells that are drawn at most to find some that fit the budget."""
 
@@ -159,13 +161,17 @@ class ShortList:
             yield Entrant("perturbed", fit_genotype(perturbed, self._prices, self._budget, _worths(searched)))
 
     def _perturbed(self, searched: Searched) -> Genotype:
-        """Choose by what validation misses; a search network is measured as it was while it trained."""
+        """Choose by what validation misses; a search network is measured as it was while it trained.
+
+        What its loss misses comes first: in a network that trained briefly, a threshold hides most of what an
+        operation does from Dice.
+        """
         config, glance = self._config, self._supply.glance(self._config.search_cases)
 
         def measure() -> tuple[float, float]:
             self._look_for_stop()
-            found = glance.measure(searched.network, 0)
-            return found["validation_dice"], -found["validation_loss"]
+            found = glance.measure(searched.network, 0, _BATCHES)
+            return -found["validation_loss"], found["validation_dice"]
 
         with seeded(config.seed, "perturbation"):
             return select_by_perturbation(

@@ -1,7 +1,7 @@
 """A genotype chosen by what validation misses when it is taken away (DARTS-PT, arXiv 2108.04392).
 
 Alpha says how much an operation was used, not what it is worth; here each operation of an edge is taken out
-of the trained search network, and the one whose absence costs most validation Dice is kept.
+of the trained search network, and the one whose absence costs most on validation is kept.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .genotype import CellGenotype, CellMerge, Edge, Genotype, Inputs, Scope
 TRIED = 4
 """Operations of an edge that are tried, those that weigh most: what is worth most is among them."""
 Measure = Callable[[], tuple[float, float]]
-"""Validation Dice and minus the validation loss, which decides between equals."""
+"""What is missed, the larger the better, and what decides between equals: minus the loss, then Dice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +29,13 @@ class Trial:
         cell: `shared`, or a skip id.
         edge: `source->target`.
         operation: that was taken out; empty for the edge as a whole.
-        dice: validation Dice without it.
+        worth: the first of what was measured without it.
     """
 
     cell: str
     edge: str
     operation: str
-    dice: float
+    worth: float
 
 
 def select_by_perturbation(

@@ -6,6 +6,7 @@ import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -101,17 +102,23 @@ class Supply:
         return drawn.image.to(self.device), drawn.label.to(self.device)
 
     @torch.no_grad()
-    def measure(self, network: nn.Module, epoch: int) -> dict[str, float]:
-        """Return the loss on one validation batch and the mean Dice on the validation cases, in eval mode.
+    def measure(self, network: nn.Module, epoch: int, batches: int = 1) -> dict[str, float]:
+        """Return the mean loss on validation batches and the mean Dice on the cases, in eval mode.
 
         The statistics of the implants' BatchNorm are estimated again first: those that ran along with the
         training lag behind the weights, and after few steps they make a good cell look bad.
+
+        Args:
+            network: the host with its implants.
+            epoch: from which batches are drawn.
+            batches: of the loss, at most.
         """
         with self.computing():
             self._estimate_norms(network, epoch)
             network.eval()
-            image, label = self.batch(self.validation, epoch, 0)
-            loss = float(self.loss(network(image), label))
+            most = min(batches, len(self.validation))
+            drawn = (self.batch(self.validation, epoch, step) for step in range(most))
+            loss = fmean(float(self.loss(network(image), label)) for image, label in drawn)
         window = self.cohort.preparation.window
         scores = self.score(network, None if window is None else window.unmirrored())
         return {"validation_loss": loss, "validation_dice": scores.dice_mean}

@@ -23,6 +23,7 @@ from benchmarks.gain.runs import KEPT, QUICK, WHOLE, Size, run_part
 from benchmarks.gain.tables import lines, summary_targets, targets
 from benchmarks.gain.tasks import TASKS, Place, Task
 from benchmarks.record import ROOT, Parts, commit, conclude, machine, say, versions
+from surgeon.errors import Stopped
 
 SOURCES = tuple(f"benchmarks/gain/{name}.py" for name in ("runs", "tasks", "hosts", "scenes", "volumes"))
 """What the parts depend on; tables can change without measuring again."""
@@ -46,7 +47,11 @@ def main(arguments: list[str] | None = None) -> int:
     size = QUICK if options.quick else WHOLE
     wanted = options.task or size.tasks
     chosen = [task for task in TASKS if task.name in wanted or not wanted]
-    report = summary(_parts(size, chosen, options), size, chosen)
+    try:
+        report = summary(_parts(size, chosen, options), size, chosen)
+    except Stopped as stopped:
+        say(f"{stopped.where}: the same command goes on from here", options.json)
+        return stopped.exit_code
     for line in report["lines"]:
         say(line, options.json)
     return conclude(report, options.json)
