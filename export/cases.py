@@ -100,8 +100,24 @@ def _check_sizes(gate: Gate, example: Example, limits: Limits, freedom: Freedom)
         for what, sizes, batch, seed in _further_sizes(spatial, step, batch_size(example), freedom)
         if limits.largest is None or max(sizes) <= limits.largest
     )
+    gate.check_all(_outside(example, step, limits))
     smallest = _find_smallest(gate, example, step, limits.smallest)
     return Sizes(True, step, smallest, _find_largest(gate, example, step, limits.largest))
+
+
+def _outside(example: Example, step: int, limits: Limits) -> Iterator[Case]:
+    """Make cases just outside the sizes that torch.export vouches for: the file takes them without a word.
+
+    A network that goes another way from some size on has such a limit; so has one with a map of one value,
+    which is right beyond it as well.
+    """
+    spatial = _spatial(example)
+    below = tuple(size - -(-(size - limits.smallest + 1) // step) * step for size in spatial)
+    if min(below) > 0:
+        yield Case("below", _sized(example, below, 26), required=False, vital=False)
+    if limits.largest is not None:
+        above = tuple(size + -(-(limits.largest - size + 1) // step) * step for size in spatial)
+        yield Case("beyond", _sized(example, above, 27), required=False)
 
 
 def _further_sizes(

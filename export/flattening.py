@@ -17,13 +17,16 @@ from torch.fx.experimental.symbolic_shapes import DimConstraints
 from torch.utils import _pytree as pytree
 
 from surgeon.errors import ExportError
+from surgeon.parity import compare
 from surgeon.tracing import (
+    TOLERANCE,
     Example,
     check_reads,
     image_shapes,
     map_tensors,
     muted_export,
     real_values,
+    run,
     with_sizes,
 )
 from surgeon.tracing import quiet as quiet_loggers
@@ -116,7 +119,9 @@ def _widest_program(model: nn.Module, example: Example, freedom: Freedom) -> tup
     larger = with_sizes(example, tuple(2 * size for size in image_shapes(example)[0][2:]))
     with contextlib.suppress(Exception):
         wider = export_program(model, larger, freedom)
-        if size_limits(wider).largest is None:
+        found = run(_functional_graph(wider), example)
+        # A network that goes another way for larger images is bounded in earnest.
+        if size_limits(wider).largest is None and compare(run(model, example), found).relative < TOLERANCE:
             return wider, larger
     return program, example
 

@@ -258,7 +258,7 @@ def _describe(difference: Difference) -> str:
     )
 
 
-SIZE_CASES = ("larger", "larger, batch 3", "not square", "uneven", "smallest", "largest")
+SIZE_CASES = ("larger", "larger, batch 3", "not square", "uneven", "below", "beyond", "smallest", "largest")
 
 
 def _plain_shape(shapes: tuple[tuple[int, ...], ...]) -> list[Any]:

@@ -139,3 +139,18 @@ def test_a_network_that_branches_on_values_is_refused(tmp_path):
 
     with pytest.raises(ExportError, match="reads a value of its input back into Python"):
         to_onnx(Branches(1, 2, 1), image(), tmp_path / "out")
+
+
+@pytest.mark.parametrize(("size", "where"), [(16, "beyond"), (32, "below")])
+def test_a_network_that_branches_on_its_size_is_refused_free_and_exported_fixed(size, where, tmp_path):
+    class Branches(nn.Conv2d):
+        def forward(self, x):
+            y = super().forward(x)
+            return y * 2 if x.shape[-1] > 20 else y
+
+    network = Branches(1, 2, 1)
+    with pytest.raises(ExportError, match=rf"(?s)does not compute.*where: {where}.*sizes='fixed'"):
+        to_onnx(network, image(size=size), tmp_path / "free", second_opinion=False)
+    assert not list(tmp_path.iterdir())
+    artifact = to_onnx(network, image(size=size), tmp_path / "fixed", sizes="fixed", second_opinion=False)
+    assert artifact.freedom is Freedom.BATCH

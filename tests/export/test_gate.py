@@ -328,10 +328,21 @@ def test_labels_are_judged_by_how_many_are_equal():
 def test_the_largest_allowed_size_is_proved_and_none_beyond():
     def limited(inputs):
         if inputs.args[0].shape[2] > 11:
-            raise AssertionError("never asked for")
+            raise RuntimeError("eleven at most")
         return host(inputs)
 
     sizes = check_everything(gate_for(limited), example(), Freedom.SIZES, Limits(1, 11), [])
     assert sizes.largest == (11, 11)
     with pytest.raises(ExportError, match=r"sizes beyond 8 are outside what torch\.export vouches for"):
         check_everything(gate_for(limited), example(), Freedom.SIZES, Limits(1, 8), [])
+
+
+@pytest.mark.parametrize(("limits", "where"), [(Limits(1, 11), "beyond"), (Limits(5), "below")])
+def test_an_export_that_is_wrong_outside_its_limits_is_refused(limits, where):
+    def blind(inputs):
+        inside = 5 <= inputs.args[0].shape[2] <= 11
+        return host(inputs) if inside else host(inputs) + 1
+
+    assert check_everything(gate_for(host), example(), Freedom.SIZES, limits, [])
+    with pytest.raises(ExportError, match=rf"where: {where}, input 1x2x\d+x\d+\n  fix: .*sizes='fixed'"):
+        check_everything(gate_for(blind), example(), Freedom.SIZES, limits, [])
