@@ -30,15 +30,16 @@ QUICK = (
 
 
 def zoo_rows(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Export network after network; a finished part is not run again."""
-    chosen = options.names or (QUICK if options.quick else [truth.name for truth in table()])
-    whole = not options.quick and not options.names
-    parts = Parts("export_zoo", SOURCES) if whole else None
+    """Export network after network, in the order they are named; a finished part is not run again."""
+    truths = {truth.name: truth for truth in table()}
+    unknown = sorted(set(options.names) - set(truths))
+    if unknown:
+        raise SystemExit(f"the table of truth has no network called {unknown[0]}")
+    parts = None if options.quick else Parts("export_zoo", SOURCES)
     rows = []
-    for truth in table():
-        if truth.name not in chosen:
-            continue
-        row = parts.parts.get(truth.name) if parts is not None else None
+    for name in options.names or (QUICK if options.quick else truths):
+        truth = truths[name]
+        row = parts.find(name) if parts is not None else None
         if row is None:
             row = _row(truth)
             if parts is not None and row["outcome"] != "failed":

@@ -106,6 +106,11 @@ class Parts:
         same = all(kept.get(key) == value for key, value in self.head.items())
         return dict(kept["parts"]) if same else {}
 
+    def find(self, part: str) -> Any:
+        """Return the result of a part, also of one that another process wrote meanwhile; None without one."""
+        self.parts = {**self._read(), **self.parts}
+        return self.parts.get(part)
+
     def keep(self, part: str, result: Any) -> None:
         """Write the result of a finished part, beside those that other processes wrote meanwhile."""
         self.parts = {**self._read(), **self.parts, part: result}
