@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from surgeon.data import Preparation
+from surgeon.data import LabelRegions, Preparation
 from surgeon.errors import InputError
 from surgeon.files import write_json
 from surgeon.tracing import as_example, map_tensors
@@ -45,6 +45,7 @@ def to_onnx(
     second_opinion: bool = True,
     include: Sequence[str] = (),
     preparation: Preparation | None = None,
+    regions: LabelRegions | None = None,
 ) -> Artifact:
     """Export a network to ONNX, prove that the file computes the same, and write it.
 
@@ -69,9 +70,11 @@ def to_onnx(
             enough for it.
         include: steps for the file to do besides the network: `normalise` (the intensities, by the
             preparation), `flips` (the mean over flips of all spatial axes), `activation` (softmax, or sigmoid
-            for one channel), `argmax` (labels, uint8 `(N, *spatial)`). The last three keep the largest
-            output alone. The example and the samples stay inputs of the network.
+            for one channel and for classes that overlap), `argmax` (labels, uint8 `(N, *spatial)`). The
+            last three keep the largest output alone. The example and the samples stay inputs of the network.
         preparation: what `normalise` goes by.
+        regions: the label values of each channel, where its classes overlap: `argmax` then paints one over
+            the other in their order.
 
     Raises:
         InputError: an option, the example or a sample cannot be used.
@@ -103,7 +106,7 @@ def to_onnx(
     folder = check_folder(Path(out_dir))
     with _evaluating(model), placed_whole(folder) as part:
         order = _conformed(order)
-        artifact = _export(order, steps, preparation, part)
+        artifact = _export(order, _Steps(steps, preparation, regions), part)
         if order.target.name == "triton":
             write_repository(artifact, part, leaves_of(order.example))
         write_json(part / "export.json", artifact.to_dict())
@@ -119,18 +122,25 @@ def _conformed(order: Order) -> Order:
     return replace(order, model=model, example=example, samples=samples)
 
 
-def _export(
-    order: Order, steps: tuple[Include, ...], preparation: Preparation | None, part: Path
-) -> Artifact:
+@dataclass(frozen=True, slots=True)
+class _Steps:
+    """What to put around a network, and what that goes by."""
+
+    names: tuple[Include, ...]
+    preparation: Preparation | None
+    regions: LabelRegions | None
+
+
+def _export(order: Order, steps: _Steps, part: Path) -> Artifact:
     """Write and prove a network with the steps that are included."""
-    if Include.ARGMAX not in steps:
-        return _proved(_with_steps(order, steps, preparation), part / "model.onnx")
+    if Include.ARGMAX not in steps.names:
+        return _proved(_with_steps(order, steps), part / "model.onnx")
     # Labels hide differences: what they are taken from is proved first.
-    scores = tuple(step for step in steps if step is not Include.ARGMAX)
+    scores = replace(steps, names=tuple(step for step in steps.names if step is not Include.ARGMAX))
     exact = replace(order, precision=Precision.FP32) if order.precision is Precision.INT8 else order
-    before = _proved(_with_steps(exact, scores, preparation), part / "scores.onnx")
+    before = _proved(_with_steps(exact, scores), part / "scores.onnx")
     before.model.unlink()
-    artifact = _proved(_with_steps(order, steps, preparation), part / "model.onnx")
+    artifact = _proved(_with_steps(order, steps), part / "model.onnx")
     parity = tuple(replace(case, what=f"{case.what}, before argmax") for case in before.parity)
     return replace(artifact, parity=(*parity, *artifact.parity))
 
@@ -147,13 +157,13 @@ def _proved(order: Order, path: Path) -> Artifact:
     return artifact
 
 
-def _with_steps(order: Order, steps: tuple[Include, ...], preparation: Preparation | None) -> Order:
+def _with_steps(order: Order, steps: _Steps) -> Order:
     """Put steps around the network of an order."""
-    if not steps:
+    if not steps.names:
         return order
-    module, example = include_steps(order.model, order.example, steps, preparation)
+    module, example = include_steps(order.model, order.example, steps.names, steps.preparation, steps.regions)
     samples = tuple(module.to_raw(sample) for sample in order.samples)
-    metadata = {"included": [step.value for step in steps], **order.metadata}
+    metadata = {"included": [step.value for step in steps.names], **order.metadata}
     if module.tail is not None:
         metadata["channels"] = module.tail.channels
     return replace(order, model=module, example=example, samples=samples, metadata=metadata)

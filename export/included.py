@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from surgeon.data import Preparation
+from surgeon.data import LabelRegions, Preparation
 from surgeon.errors import InputError
 from surgeon.parity import tensors_in
 from surgeon.scores import BEYOND, are_bounded
@@ -51,6 +51,8 @@ class Tail:
         activation: what is applied to it.
         flips: the axes to flip, of each pass after the first.
         argmax: whether labels, uint8 `(N, *spatial)`, are given.
+        order: for each channel the label value that it paints over those before it, where classes overlap;
+            empty where the largest channel is the label.
     """
 
     index: int
@@ -59,6 +61,7 @@ class Tail:
     activation: Activation
     flips: tuple[tuple[int, ...], ...]
     argmax: bool
+    order: tuple[int, ...] = ()
 
     @property
     def output(self) -> str:
@@ -130,7 +133,11 @@ class Included(nn.Module):
 
 
 def include(
-    network: nn.Module, example: Example, steps: Sequence[Include], preparation: Preparation | None
+    network: nn.Module,
+    example: Example,
+    steps: Sequence[Include],
+    preparation: Preparation | None,
+    regions: LabelRegions | None = None,
 ) -> tuple[Included, Example]:
     """Put steps around a network.
 
@@ -139,6 +146,7 @@ def include(
         example: inputs it takes.
         steps: what to put around it.
         preparation: how its inputs are normalised.
+        regions: what label values its channels are made of, where its classes overlap.
 
     Returns:
         the network with the steps and inputs for it: raw intensities where it normalises itself.
@@ -148,7 +156,7 @@ def include(
     """
     normalise = Normalise(preparation, example) if Include.NORMALISE in steps else None
     wants_tail = bool({Include.FLIPS, Include.ACTIVATION, Include.ARGMAX} & set(steps))
-    tail = _plan_tail(network, example, steps) if wants_tail else None
+    tail = _plan_tail(network, example, steps, regions) if wants_tail else None
     made = Included(network, normalise, tail).eval()
     return made, Example(tuple(made.to_raw(value) for value in example.args), example.kwargs)
 
@@ -217,7 +225,9 @@ class Normalise(nn.Module):
         return x
 
 
-def _plan_tail(network: nn.Module, example: Example, steps: Sequence[Include]) -> Tail:
+def _plan_tail(
+    network: nn.Module, example: Example, steps: Sequence[Include], regions: LabelRegions | None
+) -> Tail:
     rank = len(image_shapes(example)[0])
     with torch.no_grad():
         outputs = tensors_in(run(network, example))
@@ -229,6 +239,8 @@ def _plan_tail(network: nn.Module, example: Example, steps: Sequence[Include]) -
     index = max(maps, key=lambda place: outputs[place].shape[2:].numel())
     scores = outputs[index]
     bounded = _is_bounded(network, example, index)
+    # With a channel for each label value, the classes do not overlap in the network.
+    order = regions.order if regions is not None and scores.shape[1] == len(regions.values) else ()
     activation = Activation.NONE
     if Include.ACTIVATION in steps:
         if bounded:
@@ -237,10 +249,11 @@ def _plan_tail(network: nn.Module, example: Example, steps: Sequence[Include]) -
                 where="include: activation",
                 fix="leave activation out",
             )
-        activation = Activation.SIGMOID if scores.shape[1] == 1 else Activation.SOFTMAX
-    if Include.ARGMAX in steps and scores.shape[1] > _MOST_LABELS:
+        activation = Activation.SIGMOID if order or scores.shape[1] == 1 else Activation.SOFTMAX
+    values = max(order) + 1 if order else scores.shape[1]
+    if Include.ARGMAX in steps and values > _MOST_LABELS:
         raise InputError(
-            f"{scores.shape[1]} classes do not fit into a byte",
+            f"{values} classes do not fit into a byte",
             where="include: argmax",
             fix="leave argmax out",
         )
@@ -253,6 +266,7 @@ def _plan_tail(network: nn.Module, example: Example, steps: Sequence[Include]) -
         activation,
         flips if Include.FLIPS in steps else (),
         Include.ARGMAX in steps,
+        order,
     )
 
 
@@ -275,7 +289,10 @@ def _activate(scores: Tensor, activation: Activation) -> Tensor:
 def _finish(scores: Tensor, tail: Tail) -> Tensor:
     if not tail.argmax:
         return scores
-    if tail.channels > 1:
+    if tail.channels > 1 and not tail.order:
         return scores.argmax(1).to(torch.uint8)
     border = 0.5 if tail.is_probability or tail.activation is not Activation.NONE else 0.0
-    return (scores[:, 0] > border).to(torch.uint8)
+    label = torch.zeros_like(scores[:, 0], dtype=torch.uint8)
+    for channel, value in enumerate(tail.order or (1,)):
+        label = torch.where(scores[:, channel] > border, value, label)
+    return label.to(torch.uint8)

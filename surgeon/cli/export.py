@@ -175,6 +175,7 @@ def export_network(network: Network, order: Order, samples: tuple[Tensor, ...]) 
         second_opinion=order.second_opinion,
         include=order.include,
         preparation=network.host.preparation,
+        regions=network.host.regions,
     )
     if network.run is not None:
         from surgeon.search.reporting import write_report

@@ -59,7 +59,7 @@ def open_network(request: HostRequest) -> Network:
 
 
 def _open_run(request: HostRequest) -> Network:
-    from surgeon.data import Preparation
+    from surgeon.data import LabelRegions, Preparation
     from surgeon.search import load_implant
 
     if request.checkpoint is not None or request.arguments:
@@ -76,7 +76,9 @@ def _open_run(request: HostRequest) -> Network:
     data = read_report(run).get("data", {})
     if "preparation" in data:
         host = dataclasses.replace(
-            host, preparation=Preparation.from_dict(data["preparation"], where=str(run))
+            host,
+            preparation=Preparation.from_dict(data["preparation"], where=str(run)),
+            regions=LabelRegions.from_dict(data["regions"]) if "regions" in data else None,
         )
     inputs = tuple(_images(run, host.preparation)[:1]) or recorded.inputs_for(host)
     module = load_implant(host.module, run / "implant.safetensors", inputs=inputs)
@@ -153,6 +155,8 @@ def describe_network(network: Network) -> dict[str, Any]:
     known: dict[str, Any] = {"host": network.host.spec}
     if network.classes is not None:
         known["classes"] = list(network.classes)
+    if network.host.regions is not None:
+        known["regions"] = network.host.regions.to_dict()
     preparation = network.host.preparation
     if preparation is not None:
         known["preparation"] = preparation.to_dict()

@@ -48,6 +48,11 @@ class LabelRegions:
         """Return plain JSON."""
         return {"values": [list(values) for values in self.values], "order": list(self.order)}
 
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> LabelRegions:
+        """Read back what `to_dict` gave."""
+        return cls(tuple(map(tuple, content["values"])), tuple(content["order"]))
+
 
 def has_regions(labels: Any) -> bool:
     """Whether the `labels` of a `dataset.json` name a class of several values."""

@@ -5,7 +5,7 @@ import torch
 from surgeon.export import open_session, run_session, to_onnx
 from torch import nn
 
-from surgeon.data import Preparation
+from surgeon.data import LabelRegions, Preparation
 from surgeon.data.intensities import prepare_intensities
 from surgeon.data.window import Window
 from surgeon.errors import InputError
@@ -90,3 +90,29 @@ def test_steps_that_do_not_suit_the_network_are_refused(tmp_path):
         to_onnx(nn.Sequential(nn.Flatten(), nn.Linear(256, 2)), image(), tmp_path, include=["argmax"])
     with pytest.raises(InputError, match="300 classes do not fit"):
         to_onnx(nn.Conv2d(1, 300, 1), image(), tmp_path, include=["argmax"])
+
+
+@pytest.mark.parametrize("steps", [["argmax"], ["argmax", "activation"], ["argmax", "activation", "flips"]])
+def test_classes_that_overlap_are_painted_one_over_the_other(steps, tmp_path):
+    network, x = small_unet(classes=3), image(size=20, batch=2)
+    regions = LabelRegions(((1, 2, 4), (2, 4), (4,)), (1, 2, 4))
+    artifact = to_onnx(network, image(), tmp_path / "out", include=steps, regions=regions, samples=[x])
+    with torch.no_grad():
+        passes = [network(x.flip(axes)).sigmoid().flip(axes) for axes in FLIPS]
+    mean = torch.stack(passes).mean(0) if "flips" in steps else passes[0]
+    expected = np.zeros((2, 20, 20), dtype=np.uint8)
+    for channel, value in enumerate((1, 2, 4)):
+        expected[mean[:, channel].numpy() > 0.5] = value
+    found = answer(artifact, x)
+    assert found.dtype == torch.uint8
+    assert len(np.unique(expected)) >= 2
+    assert (found.numpy() == expected).mean() > 0.995
+
+
+def test_regions_leave_a_network_with_a_channel_for_each_value_alone(tmp_path):
+    network, x = small_unet(classes=3), image(size=20)
+    regions = LabelRegions(((1, 2), (2,)), (1, 2))
+    artifact = to_onnx(network, image(), tmp_path / "out", include=["argmax"], regions=regions)
+    with torch.no_grad():
+        expected = network(x).argmax(1)
+    assert (answer(artifact, x) == expected).double().mean() > 0.995
