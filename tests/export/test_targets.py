@@ -1,4 +1,5 @@
 import dataclasses
+from pathlib import Path
 
 import pytest
 from surgeon.export import TARGETS, Precision
@@ -33,3 +34,17 @@ def test_the_search_of_cudnn_follows_the_sizes():
     assert target.provider_options(free_sizes=True)[0] == {"cudnn_conv_algo_search": "HEURISTIC"}
     assert target.provider_options(free_sizes=False)[0] == {"cudnn_conv_algo_search": "EXHAUSTIVE"}
     assert find_target("ort-tensorrt").provider_options(free_sizes=True)[0]["trt_engine_cache_enable"] == "1"
+
+
+def test_the_readme_says_of_every_target_what_the_code_does():
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    section = readme.partition("## Where an export runs")[2].partition("\n## ")[0]
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in section.splitlines() if "| `" in row]
+    table = {row[0].strip("`"): row for row in rows}
+    assert list(table) == [target.name for target in TARGETS]
+    for target in TARGETS:
+        _, opset, _, _, providers, options, _ = table[target.name]
+        assert int(opset) == target.opset
+        assert [name.strip(" `") for name in providers.split(",")] == list(target.providers)
+        for name in target.provider_options(free_sizes=True)[0] if target.name != "triton" else ():
+            assert f"`{name}`" in options
