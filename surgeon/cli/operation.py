@@ -61,6 +61,7 @@ def operate(answer: Answer, operation: Operation, opened: Host | None = None) ->
         f"{len(cohort.cases)} cases of {len(cohort.subjects)} subjects, {cohort.format},"
         f" classes: {', '.join(cohort.classes)}",
         match_task(host.module, cohort).sentence,
+        *cohort.remarks,
     )
     with watching(answer.progress_console()) as progress:
         return implant(

@@ -93,6 +93,8 @@ def _scores(
 
     task = match_task(module.eval(), cohort, device)
     note(f"{len(cohort.cases)} cases of {len(cohort.subjects)} subjects, {cohort.format}; {task.sentence}")
+    for remark in cohort.remarks:
+        note(remark)
     scores = score_cases(
         module,
         cohort,

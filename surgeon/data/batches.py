@@ -169,6 +169,12 @@ def _check(cohort: Cohort, crop: tuple[int, ...] | None, batch_size: int) -> Non
             raise DataError(
                 f"case {case.id!r} has no label", where=str(cohort.path), fix="train on labelled cases"
             )
+    if cohort.absent == cohort.classes[1:]:
+        raise DataError(
+            "the labels hold nothing but background: there is nothing to train on",
+            where=str(cohort.path),
+            fix="give masks that hold the classes, and look at the values in one of them",
+        )
     if crop is not None and (len(crop) != cohort.spatial_dims or min(crop) < 1):
         raise DataError(
             f"a crop of {crop} for samples of {cohort.spatial_dims} axes",

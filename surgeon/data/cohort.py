@@ -40,6 +40,7 @@ class Cohort:
         splits: for each of train, validation and test its subjects, where the data declare them.
         memory: samples that were read before; None reads from disk each time.
         shelf: samples that were prepared before, on disk.
+        held: the values that the labels hold, as samples have them; None before `check`.
     """
 
     path: Path
@@ -53,6 +54,7 @@ class Cohort:
     splits: dict[str, tuple[str, ...]] | None = None
     memory: SampleMemory | None = field(default=None, compare=False, repr=False)
     shelf: SampleShelf | None = field(default=None, compare=False, repr=False)
+    held: frozenset[int] | None = field(default=None, compare=False)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -73,6 +75,23 @@ class Cohort:
     def subjects(self) -> tuple[str, ...]:
         """The subjects, sorted."""
         return tuple(sorted({case.subject for case in self.cases}))
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """The foreground classes that no label holds; none before `check`."""
+        if self.held is None:
+            return ()
+        places = range(1, len(self.classes))
+        values = [(place,) for place in places] if self.regions is None else self.regions.values
+        named = zip(self.classes[1:], values, strict=True)
+        return tuple(name for name, value in named if self.held.isdisjoint(value))
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is odd in the data, in words, though it can be used."""
+        if not self.absent:
+            return ()
+        return (f"no label holds the class {', '.join(self.absent)}: nothing can be learnt or said of it",)
 
     @property
     def strata(self) -> dict[str, str]:
@@ -178,7 +197,7 @@ class Cohort:
         held: dict[str, set[int]] = {}
         for case in self.cases:
             sample = self.read(case)
-            if sample.label is not None and not case.stratum:
+            if sample.label is not None:
                 values = sample.label.flatten().bincount().nonzero().flatten().tolist()
                 held.setdefault(case.subject, set()).update(set(values) - {IGNORED})
             channels = sample.image.shape[0]
@@ -193,7 +212,7 @@ class Cohort:
             case if case.stratum else dataclasses.replace(case, stratum=names.get(case.subject, ""))
             for case in self.cases
         )
-        return dataclasses.replace(self, cases=tuple(cases))
+        return dataclasses.replace(self, cases=tuple(cases), held=frozenset().union(*held.values()))
 
     def to_dict(self) -> dict[str, Any]:
         """Return a summary in plain JSON."""

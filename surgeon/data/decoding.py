@@ -119,7 +119,7 @@ def decode_case(
         raise DataError(
             f"image and label differ in size: {_size(shape)} against {_size(values.shape)}",
             where=f"{images[0]} and {label}",
-            fix="write the label on the image's grid",
+            fix="write the label on the image's grid; channels of an array come first",
         )
     _check_place(truth, raws[0], f"{images[0]} and {label}")
     whole = torch.from_numpy(legend.read(values, str(label), binarise=preparation.binarise))

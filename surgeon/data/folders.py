@@ -9,6 +9,7 @@ from pathlib import Path
 
 from surgeon.errors import DataError
 
+from .advice import IMAGE_FOLDERS, LABEL_FOLDERS, TURN_DICOM, is_dicom
 from .case import Case
 from .choices import Scale
 from .found import Found
@@ -16,8 +17,6 @@ from .preparation import Preparation
 from .reading import KNOWN, stem_of, suffix_of
 from .volumes import VOLUMES
 
-IMAGE_FOLDERS = ("images", "image", "imgs", "img")
-LABEL_FOLDERS = ("masks", "mask", "labels", "label", "annotations", "segmentations")
 _LABEL_ENDINGS = ("", "_mask", "_masks", "_label", "_labels", "_seg", "_segmentation")
 
 
@@ -60,7 +59,8 @@ def find_pairs(root: Path) -> Found | None:
 def _without_images(folder: Path) -> DataError:
     other = next((file for file in sorted(folder.rglob("*")) if file.is_file()), None)
     what = "the folder of images is empty" if other is None else "no image is of a kind that is read"
-    return DataError(what, where=str(other or folder), fix=f"put files of {', '.join(KNOWN)}")
+    fix = TURN_DICOM if other and is_dicom(other) else f"put files of {', '.join(KNOWN)}"
+    return DataError(what, where=str(other or folder), fix=fix)
 
 
 def files_below(folder: Path) -> Iterator[Path]:
@@ -74,7 +74,8 @@ def files_below(folder: Path) -> Iterator[Path]:
 
 def _image_folders(root: Path) -> Iterator[Path]:
     for here, folders, _ in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        # Hidden folders, and what an archive of macOS brings along, hold no images.
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
         named = [name for name in folders if name.lower() in IMAGE_FOLDERS]
         if named:
             yield Path(here) / named[0]

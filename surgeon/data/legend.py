@@ -14,6 +14,8 @@ from .regions import LabelRegions
 
 # What a voxel holds that nobody has labelled, once a label is read; the largest number of one byte.
 IGNORED = 255
+# Two classes are often written as black and white, of one byte or of two.
+_WHITES = (255, 65535)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +79,7 @@ class Legend:
 
     def _as_classes(self, values: NDArray[np.int64], where: str) -> NDArray[np.int64]:
         known = self.values or tuple(range(len(self.classes)))
-        # Two classes are often written as black and white.
-        if known == (0, 1) and not ((values != 0) & (values != 255)).any():
+        if known == (0, 1) and any(((values == 0) | (values == white)).all() for white in _WHITES):
             return (values > 0).astype(np.int64)
         if self.values is None and values.size and values.min() >= 0 and values.max() < len(known):
             return np.ascontiguousarray(values)

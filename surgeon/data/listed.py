@@ -19,7 +19,7 @@ from .functions import SPLITS
 from .items import SUBJECT_KEYS
 from .legend import Legend
 from .preparation import Preparation
-from .reading import stem_of, suffix_of
+from .reading import PICTURES, read_image, stem_of, suffix_of
 from .regions import has_regions, read_regions
 from .volumes import VOLUMES
 
@@ -53,12 +53,15 @@ def _named_values(labels: Any, where: str) -> tuple[tuple[str, ...], tuple[int, 
     """Return the class names of a `dataset.json` and their values, the background first.
 
     Args:
-        labels: `{"background": 0, "liver": 1}` as nnU-Net v2 has it, or `{"0": "background", "1": "liver"}`.
+        labels: `{"background": 0, "liver": 1}` as nnU-Net v2 has it, `{"0": "background", "1": "liver"}`,
+            or the names in order.
         where: named in an error.
 
     Raises:
         DataError: a value is none, or is named twice, or 0 is missing.
     """
+    if isinstance(labels, list):
+        labels = {str(value): name for value, name in enumerate(labels)}
     if not isinstance(labels, dict) or not labels:
         raise DataError(
             "dataset.json names no labels", where=where, fix='add "labels": {"background": 0, ...}'
@@ -129,22 +132,14 @@ def find_nnunet_raw(root: Path, content: dict[str, Any]) -> Found:
         raise DataError(
             "the data folder has no labels", where=str(root / "labelsTr"), fix="put labelsTr/{case}.nii.gz"
         )
-    channels: dict[str, dict[int, Path]] = {}
-    for file in files_below(root / "imagesTr"):
-        match = re.fullmatch(r"(.+)_(\d{4})", stem_of(file))
-        if match:
-            channels.setdefault(match[1], {})[int(match[2])] = file
-    if not channels:
-        raise DataError(
-            "the data folder has no images",
-            where=str(root / "imagesTr"),
-            fix="put imagesTr/{case}_0000.nii.gz",
-        )
+    channels = _files_by_channel(root / "imagesTr")
+    wanted = [0] if _are_colour(channels, len(names)) else list(range(len(names)))
     for case, files in sorted(channels.items()):
-        if sorted(files) != list(range(len(names))):
+        if sorted(files) != wanted:
             raise DataError(
                 f"case {case!r} has the channels {sorted(files)}, dataset.json names {len(names)}",
                 where=where,
+                fix="put a file for each channel, _0000 and so on, or name the channels that there are",
             )
         if case not in labels:
             raise DataError("an image has no label", where=str(files[0]), fix=f"write labelsTr/{case}")
@@ -153,6 +148,36 @@ def find_nnunet_raw(root: Path, content: dict[str, Any]) -> Found:
         for name, files in sorted(channels.items())
     )
     return Found("nnU-Net raw", cases, declared_legend(content, where), _default(cases, "zyx"))
+
+
+def _files_by_channel(folder: Path) -> dict[str, dict[int, Path]]:
+    """Return for each case its files by channel."""
+    channels: dict[str, dict[int, Path]] = {}
+    for file in files_below(folder):
+        match = re.fullmatch(r"(.+)_(\d{4})", stem_of(file))
+        if match:
+            channels.setdefault(match[1], {})[int(match[2])] = file
+    if not channels:
+        raise DataError(
+            "the data folder has no images", where=str(folder), fix="put imagesTr/{case}_0000.nii.gz"
+        )
+    return channels
+
+
+def _are_colour(channels: dict[str, dict[int, Path]], count: int) -> bool:
+    """Whether pictures hold all channels in one file, as nnU-Net has natural images."""
+    first = channels[min(channels)]
+    is_alone = count > 1 and list(first) == [0] and suffix_of(first[0]) in PICTURES
+    return is_alone and read_image(first[0]).array.shape[0] == count
+
+
+def lists_without_channels(root: Path, entries: list[Any]) -> bool:
+    """Whether a list leaves the channel out of the names of its images, as that of nnU-Net v1 does."""
+    name = entries[0].get("image") if isinstance(entries[0], dict) else None
+    if not isinstance(name, str) or (root / name).exists():
+        return False
+    file = root / name
+    return file.with_name(f"{stem_of(file)}_0000{suffix_of(file)}").is_file()
 
 
 def find_decathlon(root: Path, content: dict[str, Any]) -> Found:
@@ -236,11 +261,21 @@ def _files_of(entry: Any, root: Path, where: str) -> tuple[tuple[Path, ...], Pat
             where=f"{where}: {str(entry)[:120]}",
             fix='write {"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}',
         )
-    files = [root / str(name) for name in (*images, label)]
+    files = [_placed(root, str(name)) for name in (*images, label)]
     for file in files:
         if not file.is_file():
-            raise DataError(f"a file that {Path(where).name} lists is missing", where=str(file))
+            raise DataError(
+                f"a file that {Path(where).name} lists is missing",
+                where=str(file),
+                fix=f"write paths as they are seen from {root}, or put the file there",
+            )
     return tuple(files[:-1]), files[-1]
+
+
+def _placed(root: Path, name: str) -> Path:
+    """Return the file of a name; a list made on Windows parts folders by backslashes."""
+    file = root / name
+    return root / name.replace("\\", "/") if "\\" in name and not file.is_file() else file
 
 
 def _case(name: str, images: tuple[Path, ...], label: Path) -> Case:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from surgeon.errors import DataError
 
+from .advice import advise_instead_of, advise_without_images
 from .case import Case
 from .cohort import Cohort
 from .folders import find_pairs
@@ -19,6 +20,7 @@ from .listed import (
     find_datalist,
     find_decathlon,
     find_nnunet_raw,
+    lists_without_channels,
     read_dataset_json,
 )
 from .preparation import FILE_NAME, Preparation, read_preparation
@@ -103,11 +105,7 @@ def _find(root: Path, format: str | None) -> Found:  # noqa: A002
         return find_datalist(root)
     if ":" in root.name:
         return find_items(str(root))
-    raise DataError(
-        "no such data folder",
-        where=str(root),
-        fix="give an existing folder, a datalist.json, or module:function with --data",
-    )
+    raise DataError("no such data folder", where=str(root), fix=advise_instead_of(root))
 
 
 def _choose_legend(found: Found, how: Preparation, classes: tuple[str, ...] | None, root: Path) -> Legend:
@@ -162,7 +160,7 @@ def _find_folder(root: Path, format: str | None) -> Found:  # noqa: A002
         raise DataError(
             "no images were found in the data folder",
             where=str(root),
-            fix="give an nnU-Net raw folder, a Decathlon folder, or a folder with images/ and masks/",
+            fix=advise_without_images(root),
         )
     if content is not None and "labels" in content:
         return dataclasses.replace(found, legend=declared_legend(content, str(root / "dataset.json")))
@@ -174,7 +172,7 @@ def _tell(root: Path, content: dict[str, object] | None) -> str:
         return "folder"
     entries = content.get("training")
     if isinstance(entries, list) and entries and "channel_names" not in content:
-        return "decathlon"
+        return "nnunet" if lists_without_channels(root, entries) else "decathlon"
     return "nnunet" if (root / "imagesTr").is_dir() else "folder"
 
 

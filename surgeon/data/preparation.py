@@ -206,9 +206,13 @@ def read_preparation(path: str | Path) -> Preparation:
     if not file.is_file():
         raise DataError("no such preparation file", where=str(file))
     try:
-        values = tomllib.loads(file.read_text(encoding="utf-8"))
+        values = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"the preparation is not TOML: {error}", where=str(file)) from error
+        raise DataError(
+            f"the preparation is not TOML: {error}",
+            where=str(file),
+            fix='write lines such as scale = "zscore", as text in UTF-8',
+        ) from error
     return Preparation.from_dict(values, where=str(file))
 
 

@@ -18,6 +18,7 @@ from .volumes import VOLUMES, Raw, decode_volume, shape_of_volume
 PICTURES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".pgm", ".ppm", ".pbm")
 ARRAYS = (".npz", ".npy")
 KNOWN = PICTURES + ARRAYS + VOLUMES
+_ROUNDING = 1e-4
 
 
 def suffix_of(path: Path) -> str:
@@ -109,12 +110,15 @@ def whole_numbers(array: NDArray[Any], path: Path | str) -> NDArray[np.int64]:
     Raises:
         DataError: they are none.
     """
-    # NaN, infinity and what an integer cannot hold fail the first comparison.
-    if array.dtype.kind == "f" and not ((np.abs(array) < 2**53).all() and (array == np.round(array)).all()):
+    if array.dtype.kind != "f":
+        return array.astype(np.int64)
+    whole = np.round(array)
+    # NaN, infinity and what an integer cannot hold fail the first comparison; a header's slope rounds.
+    if not ((np.abs(array) < 2**53).all() and (np.abs(array - whole) <= _ROUNDING).all()):
         raise DataError(
             "the label holds values that are not whole numbers", where=str(path), fix="write class numbers"
         )
-    return array.astype(np.int64)
+    return whole.astype(np.int64)
 
 
 def shape_of(path: Path, axes: str = "xyz") -> tuple[int, ...]:

@@ -14,7 +14,8 @@ from .found import Found
 from .functions import SPLITS
 
 _CASE_COLUMNS = ("case", "id", "name", "image", "file")
-_SUBJECT_COLUMNS = ("subject", "patient", "group")
+_SUBJECT_COLUMNS = ("subject", "patient", "subject_id", "patient_id", "patientid", "group")
+_TABLES = (".csv", ".tsv", ".txt", ".xlsx", ".xls", ".ods")
 
 
 def group_cases(found: Found, subjects: str | Path) -> Found:
@@ -31,7 +32,7 @@ def group_cases(found: Found, subjects: str | Path) -> Found:
         DataError: the pattern is no regular expression or fits nowhere in a case id, or the table lacks a
             column or a case.
     """
-    if isinstance(subjects, Path) or subjects.lower().endswith(".csv"):
+    if isinstance(subjects, Path) or subjects.lower().endswith(_TABLES):
         return _from_table(found, Path(subjects))
     try:
         pattern = re.compile(subjects)
@@ -112,11 +113,13 @@ def _rows(file: Path) -> list[dict[str, str]]:
         ) from error
     # Office programs write semicolons where a comma is part of numbers.
     comma = max(",;\t", key=(lines[0] if lines else "").count)
-    return list(csv.DictReader(lines, delimiter=comma))
+    return list(csv.DictReader(lines, delimiter=comma, skipinitialspace=True))
 
 
 def _look_up(table: dict[str, dict[str, str]], case: Case, file: Path) -> dict[str, str]:
-    for name in (case.id, *(image.name for image in case.images[:1])):
+    # A row may name the case, its file, or the end of the file's path.
+    paths = ("/".join(image.parts[-depth:]) for image in case.images[:1] for depth in (1, 2, 3))
+    for name in (case.id, *paths):
         if table.get(name, {}).get("subject"):
             return table[name]
     raise DataError(f"the table of subjects has no case {case.id!r}", where=str(file), fix="add a row for it")

@@ -45,9 +45,13 @@ def open_volume(path: Path) -> Any:
     """
     import nibabel
 
-    if path.name.lower().endswith(NIFTI):
-        return nibabel.load(path)  # type: ignore[attr-defined]
-    return _open_with_itk(path)
+    if not path.name.lower().endswith(NIFTI):
+        return _open_with_itk(path)
+    image = nibabel.load(path)  # type: ignore[attr-defined]
+    if image.ndim != 2:
+        return image
+    # An image in NIfTI is a volume of one slice.
+    return nibabel.Nifti1Image(np.asanyarray(image.dataobj)[..., None], image.affine)  # type: ignore[no-untyped-call]
 
 
 def _open_with_itk(path: Path) -> Any:
@@ -62,6 +66,8 @@ def _open_with_itk(path: Path) -> Any:
             fix="pip install SimpleITK, or write NIfTI files",
         ) from error
     image = SimpleITK.ReadImage(str(path))
+    if image.GetDimension() == 2:
+        image = SimpleITK.JoinSeries(image)
     # Axes come last one first, channels after them.
     array = SimpleITK.GetArrayViewFromImage(image)
     dims = image.GetDimension()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -110,6 +111,7 @@ def swapped(root: Path) -> Path:
 
 
 F32 = np.float32
+SLOPE = F32(1 / 255).tobytes() + F32(0).tobytes()
 CONTENTS: dict[str, tuple[Build, str | None]] = {
     # the numbers of an image
     "NaN": (image(spoilt(FLAT, np.nan)), "not finite"),
@@ -150,6 +152,9 @@ CONTENTS: dict[str, tuple[Build, str | None]] = {
     "label enormous": (label(FLAT.astype(np.float64) * 1e30), "whole numbers"),
     "label complex": (label(FLAT.astype(np.complex64)), "complex64"),
     "label of text": (label(FLAT.astype("U4")), "<U4"),
+    "label of floats that were rounded": (label(FLAT * np.float64(1.0000001)), None),
+    "label by a slope of 1/255": (nifti(SOLID * 255, role="labels", header={112: SLOPE}), None),
+    "label black and white of two bytes": (label(FLAT.astype(np.uint16) * 65535), None),
     "label of booleans": (label(FLAT.astype(bool)), None),
     "label of whole floats": (label(FLAT.astype(F32)), None),
     "label empty everywhere": (label(FLAT * 0), None),
@@ -299,6 +304,31 @@ def declared(text: str) -> Build:
     return build
 
 
+def of_macos(root: Path) -> Path:
+    pairs(root, ".png")
+    (root / "__MACOSX" / "images").mkdir(parents=True)
+    (root / "__MACOSX" / "images" / "._case0.png").write_bytes(b"nothing")
+    return root
+
+
+def dicom(folder: Path) -> Path:
+    folder.mkdir()
+    file = folder / "IM0001"
+    file.write_bytes(bytes(128) + b"DICM" + bytes(100))
+    return file
+
+
+def dicom_images(root: Path) -> Path:
+    (root / "masks").mkdir()
+    return dicom(root / "images").parents[1]
+
+
+def archive(root: Path) -> Path:
+    with zipfile.ZipFile(root / "data.zip", "w") as packed:
+        packed.writestr("images/a.png", b"")
+    return root / "data.zip"
+
+
 def a_file(root: Path) -> Path:
     return write_array(root / "a.png", FLAT)
 
@@ -312,7 +342,7 @@ FOLDERS: dict[str, tuple[Build, str | None]] = {
     "a loop of links": (loop, None),
     "links to files": (linked_files, None),
     "a folder of nothing": (lambda root: root, "no images were found"),
-    "a file for a folder": (a_file, "no such data folder"),
+    "a file for a folder": (a_file, "give the folder that holds images/"),
     "only text": (lambda root: write_json(root / "images" / "a.json", 1).parents[1], "has no labels"),
     "dataset.json empty": (json_text(b""), "not JSON"),
     "dataset.json of bytes": (json_text(b"\xff\xfe\x00"), "not JSON"),
@@ -325,7 +355,14 @@ FOLDERS: dict[str, tuple[Build, str | None]] = {
     "an image that is a folder": (entry("imagesTr"), "missing"),
     "an image elsewhere": (entry("../../etc/passwd"), "missing"),
     "a label that is nothing": (entry("imagesTr/brain0.nii.gz", None), "no pair"),
-    "labels as a list": (listed(labels=["background", "part"]), "names no labels"),
+    "labels as a list": (listed(labels=["background", "part"]), None),
+    "labels as an empty list": (listed(labels=[]), "names no labels"),
+    "paths of Windows": (entry(".\\imagesTr\\brain0.nii.gz", "labelsTr\\brain0.nii.gz"), None),
+    "what macOS adds to an archive": (of_macos, None),
+    "its own folder of images": (lambda root: pairs(root, ".png") / "images", "no images were found"),
+    "DICOM alone": (lambda root: dicom(root / "study").parents[1], "dcm2niix"),
+    "DICOM among images": (dicom_images, "dcm2niix"),
+    "an archive": (archive, "unpack it"),
     "labels from 1": (listed(labels={"1": "background", "2": "part"}), "need one background of value 0"),
     "labels of one name": (listed(labels={"0": "part", "1": "part"}), "two or more different names"),
     "no labels": (listed(labels=None), "names no labels"),
@@ -340,6 +377,7 @@ FOLDERS: dict[str, tuple[Build, str | None]] = {
     "preparation with a number for a list": (declared("clip = 3"), "clip|wrong type"),
     "preparation with a number for a word": (declared("axes = 3"), "axes"),
     "preparation of NaN": (declared("std = [nan]"), "std"),
+    "preparation with a mark": (declared("\ufeffscale = 'zscore'\r\n"), None),
     "preparation empty": (declared(""), None),
 }
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from surgeon.data import Preparation, open_data
+from surgeon.data import Batches, Preparation, open_data
 from surgeon.errors import DataError
 from tests.core.data.builders import (
     ball,
@@ -253,9 +253,9 @@ def nan_voxels(root: Path) -> Path:
     return root
 
 
-def flat_volume(root: Path) -> Path:
-    volume(root / "images" / "a.nii.gz", disc())
-    volume(root / "labels" / "a.nii.gz", disc())
+def volume_of_one_axis(root: Path) -> Path:
+    volume(root / "images" / "a.nii.gz", disc((24,)))
+    volume(root / "labels" / "a.nii.gz", disc((24,)))
     return root
 
 
@@ -346,7 +346,7 @@ def gzip_cut_short(root: Path) -> Path:
         (coloured_mask, "the label has 3 channels that differ"),
         (halves_in_label, "values that are not whole numbers"),
         (nan_voxels, "voxels that are not finite"),
-        (flat_volume, "a volume of 2 axes, and 3 or 4 are read"),
+        (volume_of_one_axis, "a volume of 1 axes, and 3 or 4 are read"),
         (channels_of_two_sizes, "the channels of a case differ in size"),
         (bad_json, "dataset.json is not JSON"),
         (json_list, "dataset.json is not an object"),
@@ -437,6 +437,91 @@ def test_tables_of_office_programs_are_read_and_those_that_contradict_themselves
     table.write_text("\n".join(rows), encoding="utf-16")
     with pytest.raises(DataError, match="the table of subjects is no text in UTF-8"):
         open_data(root, subjects=table)
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "row"),
+    [
+        ("t.tsv", "case\tpatient_id", "case{i}\tp{p}"),
+        ("t.csv", '"Case", "Subject"', '"case{i}", "p{p}"'),
+        ("t.csv", "image,PatientID", "images/case{i}.png,p{p}"),
+    ],
+    ids=["tabs", "quotes and spaces", "paths"],
+)
+def test_a_table_names_cases_as_its_author_does(name: str, head: str, row: str, tmp_path: Path) -> None:
+    root, table = picture_folder(tmp_path / "data"), tmp_path / name
+    table.write_text("\n".join([head, *(row.format(i=i, p=i // 2) for i in range(4))]))
+    assert open_data(root, subjects=str(table)).subjects == ("p0", "p1")
+
+
+def test_nnunets_natural_images_hold_their_channels_in_one_file(tmp_path: Path) -> None:
+    for index in range(2):
+        colour = np.stack([disc() * 90 + channel for channel in range(3)], -1).astype(np.uint8)
+        picture(tmp_path / "imagesTr" / f"road{index}_0000.png", colour)
+        picture(tmp_path / "labelsTr" / f"road{index}.png", disc())
+    content = {"channel_names": {"0": "R", "1": "G", "2": "B"}, "labels": {"background": 0, "road": 1}}
+    write_json(tmp_path / "dataset.json", content)
+    cohort = open_data(tmp_path, preparation=Preparation(scale="none"))
+    assert (cohort.format, cohort.channels) == ("nnU-Net raw", 3)
+    assert cohort.read(cohort.cases[0]).image[:, 0, 0].tolist() == [0.0, 1.0, 2.0]
+    picture(tmp_path / "imagesTr" / "road0_0000.png", disc())
+    with pytest.raises(DataError, match=r"'road0' has the channels \[0\], dataset.json names 3") as caught:
+        open_data(tmp_path)
+    assert "a file for each channel" in caught.value.fix
+
+
+def test_a_task_of_nnunet_v1_lists_its_images_without_their_channel(tmp_path: Path) -> None:
+    nnunet_folder(tmp_path)
+    pair = {"image": "./imagesTr/ct0.nii.gz", "label": "./labelsTr/ct0.nii.gz"}
+    labels = {"0": "background", "1": "front", "2": "back"}
+    content = {"modality": {"0": "CT", "1": "PET"}, "labels": labels, "training": [pair]}
+    write_json(tmp_path / "dataset.json", content)
+    cohort = open_data(tmp_path)
+    assert (cohort.format, cohort.channels, len(cohort.cases)) == ("nnU-Net raw", 2, 3)
+    assert cohort.classes == ("background", "front", "back")
+
+
+def test_an_image_in_nifti_is_a_volume_of_one_slice(tmp_path: Path) -> None:
+    for kind, scale in (("images", 90), ("labels", 1)):
+        volume(tmp_path / kind / "a.nii.gz", disc() * scale, (1.0, 2.0, 3.0))
+    cohort = open_data(tmp_path, preparation=Preparation(scale="none"), spatial_dims=2)
+    sample = cohort.read(cohort.cases[0])
+    assert torch.equal(sample.image, torch.from_numpy(disc() * 90.0)[None].float())
+    assert sample.spacing == (1.0, 2.0)
+
+
+def test_an_image_of_itk_is_a_volume_of_one_slice(tmp_path: Path) -> None:
+    itk = pytest.importorskip("SimpleITK")
+    for kind, scale in (("images", 90), ("labels", 1)):
+        (tmp_path / kind).mkdir()
+        image = itk.GetImageFromArray(disc() * scale)
+        image.SetSpacing((2.0, 1.0))
+        itk.WriteImage(image, str(tmp_path / kind / "a.mha"))
+    cohort = open_data(tmp_path, preparation=Preparation(scale="none"), spatial_dims=2)
+    sample = cohort.read(cohort.cases[0])
+    # ITK has columns first, as NIfTI has.
+    assert torch.equal(sample.image, torch.from_numpy(disc().T * 90.0)[None].float())
+    assert sample.spacing == (2.0, 1.0)
+
+
+def test_classes_that_no_label_holds_are_named_and_data_without_any_are_not_trained_on(
+    tmp_path: Path,
+) -> None:
+    names = ("background", "front", "back")
+    one = open_data(picture_folder(tmp_path / "one"), binarise=True)
+    assert (one.absent, one.remarks) == ((), ())
+    root = tmp_path / "none"
+    for index in range(2):
+        picture(root / "images" / f"{index}.png", disc())
+        picture(root / "masks" / f"{index}.png", disc() * 2)
+    (remark,) = open_data(root, classes=names).remarks
+    assert remark.startswith("no label holds the class front:")
+    assert open_data(root, classes=names, check=False).absent == ()
+    for index in range(2):
+        picture(root / "masks" / f"{index}.png", disc() * 0)
+    with pytest.raises(DataError, match="the labels hold nothing but background") as caught:
+        Batches(open_data(root, classes=names), None, 1)
+    assert caught.value.where == str(root)
 
 
 def test_a_subject_that_is_not_in_the_cohort_cannot_be_selected(tmp_path: Path) -> None:
