@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
@@ -16,13 +16,14 @@ from torch import Tensor, nn
 
 from surgeon.errors import ExportError
 from surgeon.files import sha256
+from surgeon.parity import tensors_in
 from surgeon.tracing import Example, map_tensors, run
 
 from .artifact import Artifact
 from .cases import Sizes, check_everything, quantised_cases, small_example
 from .divergence import Stages, find_divergence
 from .flattening import leaves_of, size_limits
-from .gate import THRESHOLDS, Compared, Gate
+from .gate import THRESHOLDS, Compared, Gate, Threshold, are_probabilities
 from .onnx import ports_of
 from .order import Order
 from .reference import Opinion, ask_reference
@@ -106,8 +107,9 @@ def prove_quantised(order: Order, plain: Written, proved: Artifact, quantised: W
         ExportError: rounding changed too many classes.
     """
     export, _ = _open(order, quantised)
-    gate = Gate(order.host, export, THRESHOLDS[order.precision])
+    gate = Gate(order.host, export, _int8_threshold(order))
     gate.check_all(quantised_cases(order.example, quantised.flat.freedom, proved.sizes, order.samples))
+    _refuse_costly([case.difference.dice for case in gate.compared])
     calls = {"export": export, "fp32": _open(order, plain)[0]}
     return replace(
         proved,
@@ -120,6 +122,28 @@ def prove_quantised(order: Order, plain: Written, proved: Artifact, quantised: W
         sha256=sha256(quantised.path),
         file=quantised.path.name,
     )
+
+
+# Between the classes of a network and of its int8, mean over the real samples.
+_LEAST_DICE = 0.95
+
+
+def _int8_threshold(order: Order) -> Threshold:
+    """Let a probability at a border go from one end to the other: how many do, agreement and Dice say."""
+    threshold = THRESHOLDS[order.precision]
+    bounded = are_probabilities(tensors_in(order.host(order.example)))
+    return replace(threshold, relative=1.0) if bounded else threshold
+
+
+def _refuse_costly(dices: Sequence[float]) -> None:
+    mean = sum(dices) / max(len(dices), 1)
+    if mean < _LEAST_DICE:
+        raise ExportError(
+            f"rounding to 8 bits changes too much: a Dice of {mean:.3f} to the network's own classes, mean "
+            f"over the samples, where {_LEAST_DICE} is the least",
+            where="precision int8",
+            fix="give more samples that show what the network will meet, or use precision='fp16'",
+        )
 
 
 def _in_double(order: Order) -> Callable[[Example], Any]:

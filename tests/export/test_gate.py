@@ -346,3 +346,13 @@ def test_an_export_that_is_wrong_outside_its_limits_is_refused(limits, where):
     assert check_everything(gate_for(host), example(), Freedom.SIZES, limits, [])
     with pytest.raises(ExportError, match=rf"where: {where}, input 1x2x\d+x\d+\n  fix: .*sizes='fixed'"):
         check_everything(gate_for(blind), example(), Freedom.SIZES, limits, [])
+
+
+def test_a_sigmoid_that_gives_next_to_nothing_is_judged_by_a_share_of_one():
+    def faint(inputs):
+        return inputs.args[0].sigmoid() * 1e-6
+
+    assert gate_for(lambda inputs: faint(inputs) + 9e-8, faint).check(Case("seed", example()))
+    for wrong, network in ((1e-5, faint), (9e-8, lambda inputs: -faint(inputs))):
+        with pytest.raises(ExportError, match="does not compute"):
+            gate_for(lambda inputs, w=wrong, n=network: n(inputs) + w, network).check(Case("seed", example()))

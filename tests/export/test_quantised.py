@@ -2,6 +2,7 @@ import onnx
 import pytest
 import torch
 from surgeon.export import open_session, run_session, to_onnx
+from surgeon.export import proving as proving_module
 from torch import nn
 
 from surgeon.errors import ExportError, InputError
@@ -71,3 +72,23 @@ def test_samples_of_ranges_too_far_apart_for_a_byte_are_refused(tmp_path):
 def test_a_network_without_products_cannot_run_in_int8(tmp_path):
     with pytest.raises(ExportError, match="none of its nodes can run in int8"):
         to_onnx(nn.Sigmoid(), image(), tmp_path / "out", precision="int8", samples=samples())
+
+
+def test_int8_that_costs_too_much_on_the_mean_of_all_samples_is_refused(tmp_path, monkeypatch):
+    """No Dice reaches a bar above one: each sample alone is within its own threshold."""
+    monkeypatch.setattr(proving_module, "_LEAST_DICE", 1.01)
+    with pytest.raises(
+        ExportError, match=r"changes too much: a Dice of \d\.\d\d\d to[\s\S]*fix: give more samples"
+    ):
+        to_onnx(small_unet(), image(), tmp_path / "out", precision="int8", samples=samples())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_probability_at_a_border_may_change_sides(tmp_path):
+    network = nn.Sequential(small_unet(classes=1), nn.Conv2d(1, 1, 1), nn.Sigmoid()).eval()
+    with torch.no_grad():
+        network[1].weight.fill_(30.0)
+        network[1].bias.zero_()
+    artifact = to_onnx(network, image(), tmp_path / "out", precision="int8", samples=samples())
+    assert artifact.threshold.relative == 1.0
+    assert artifact.threshold.agreement == 0.95
