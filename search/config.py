@@ -73,7 +73,7 @@ class Config(BaseModel):
         max_parameters: most parameters that implants may add, as a share of the host's; None for any number.
         max_flops: the same for floating-point operations.
         max_latency: the same for measured time.
-        compare: run the comparison with what a sceptic would try, and two learning rates for everything.
+        compare: run the comparison with what a sceptic would try, and three learning rates for everything.
         compare_cells: random cells in that comparison.
         selection: `weight` (largest architecture weights), `perturbation` (what the validation loss misses
             most when it is taken away), or `both` as two finalists.

@@ -12,7 +12,7 @@ from .html import Html, absent, facts, figure, join, number, paragraph, table, t
 from .reading import Record
 
 
-def finalists_section(record: Record, _: Mapping[str, Drawn]) -> Html:
+def finalists_section(record: Record, drawn: Mapping[str, Drawn]) -> Html:
     """Write the short list: entrants trained briefly and compared on validation."""
     finalists, trained = record.part("finalists"), record.part("trained")
     parts: list[object] = [facts(_moved(trained))] if trained else []
@@ -21,7 +21,12 @@ def finalists_section(record: Record, _: Mapping[str, Drawn]) -> Html:
     words = f"Recommended: {finalists['recommended']}, {finalists['reason']}."
     head = ["finalist", "", "epochs", "validation Dice", "gain", "interval", "parameters", "FLOPs", "time"]
     rows = [_finalist(row) for row in finalists["rows"]]
-    return join((paragraph(words), *parts, table(head, rows, text_columns=2)))
+    shown: list[object] = [paragraph(words), *parts, table(head, rows, text_columns=2)]
+    if "front" in drawn:
+        shown.append(
+            figure(drawn["front"].html, "On the blue line nothing cheaper is as good on validation.")
+        )
+    return join(shown)
 
 
 def _moved(trained: Mapping[str, Any]) -> list[tuple[object, object]]:
@@ -59,7 +64,7 @@ def comparison_section(record: Record, drawn: Mapping[str, Drawn]) -> Html:
         if random
         else ""
     )
-    note += "Every trained row had the same data and steps and two learning rates, of which validation chose."
+    note += "Every trained row had the same data, steps and three learning rates, of which validation chose."
     caption = (
         "Blue is what is recommended, green has a frozen host, orange a trained one, grey are random cells."
     )

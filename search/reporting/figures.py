@@ -18,7 +18,7 @@ from .drawing import cell_figure
 from .html import Html, inline_png, inline_svg
 from .images import picture_figure
 from .reading import Record
-from .trade import trade_figure
+from .trade import front_figure, trade_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -64,6 +64,10 @@ def draw_all(record: Record) -> dict[str, Drawn]:
 
     if record.plan is not None:
         keep("anatomy", u_figure(record.part("anatomy")), "the U of the host with its skips")
+    finalists = record.part("finalists")
+    if finalists:
+        front = front_figure(finalists["rows"], finalists["host_validation_dice"])
+        keep("front", front, "validation Dice of the finalists against what they cost")
     compared = record.part("comparison").get("rows") or ()
     if compared:
         keep("trade", trade_figure(compared), "Dice against cost")

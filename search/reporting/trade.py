@@ -32,6 +32,34 @@ def trade_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
+def front_figure(rows: Sequence[Mapping[str, Any]], host: float) -> Figure | None:
+    """Draw the validation gain of the short list against the FLOPs it adds, with the Pareto front as a line.
+
+    Args:
+        rows: of the finalists in `report.json`.
+        host: validation Dice of the host.
+
+    Returns:
+        the figure; None where no finalist was scored.
+    """
+    scored = [row for row in rows if row["gain"]]
+    if not scored:
+        return None
+    front = sorted((row["flops"], row["validation_dice"]) for row in scored if row["pareto"])
+    with look():
+        figure, grid = new_figure(6, 4.0, 1, 1)
+        axes = grid[0, 0]
+        axes.axhline(host, color=MUTED, linewidth=1, linestyle=":")
+        axes.plot(*zip(*front, strict=True), color=BLUE, linewidth=1, drawstyle="steps-post")
+        for row in scored:
+            colour = BLUE if row["pareto"] else MUTED
+            axes.plot(row["flops"], row["validation_dice"], "o", color=colour, markersize=5, alpha=0.8)
+            _name(axes, row["name"], (row["flops"], row["validation_dice"]))
+        axes.set_xlabel("FLOPs that are added")
+        axes.set_ylabel("Dice on the validation subjects")
+    return figure
+
+
 _COSTS = {"flops": "FLOPs of a forward pass", "trainable": "parameters that were trained"}
 
 
@@ -42,8 +70,12 @@ def _mark(axes: Axes, row: Mapping[str, Any], key: str) -> None:
     colour = _colour(row)
     axes.errorbar(*place, yerr=reach, fmt="o", color=colour, markersize=5, linewidth=1, alpha=0.8)
     if not row["name"].startswith("random"):
-        offset: dict[str, Any] = {"xytext": (5, 3), "textcoords": "offset points"}
-        axes.annotate(row["name"], place, fontsize=7, color=INK, **offset)
+        _name(axes, row["name"], place)
+
+
+def _name(axes: Axes, name: str, place: tuple[float, float]) -> None:
+    offset: dict[str, Any] = {"xytext": (5, 3), "textcoords": "offset points"}
+    axes.annotate(name, place, fontsize=7, color=INK, **offset)
 
 
 def _colour(row: Mapping[str, Any]) -> str:

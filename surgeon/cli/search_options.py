@@ -172,7 +172,7 @@ CompareOption = Annotated[
     bool,
     typer.Option(
         "--compare",
-        help="Train what a sceptic would try, with two learning rates each, and show it beside the result.",
+        help="Train what a sceptic would try, with three learning rates each, and show it beside the result.",
         rich_help_panel=CHOICE_PANEL,
     ),
 ]

@@ -199,6 +199,7 @@ def stop_at(phase, epoch, step):
             "rotate": True,
             "inputs": "both",
             "retrain_optimizer": "sgd",
+            "architecture_step": "gaea",
         },
     ],
     ids=["batched", "reference"],
