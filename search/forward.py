@@ -11,6 +11,7 @@ from torch import Tensor
 from surgeon.data import Batch, Batches, Loader, digest_of
 from surgeon.splicing import SplicedNetwork
 
+from .bill import Clock, Part, Watch
 from .features import FeatureCache, Features, together
 from .halves import Halves
 
@@ -27,6 +28,7 @@ class Forward:
         device: of the network.
         cache: keeps features; share it among networks of one host and one cohort.
         memory: bytes that a batch may keep for the gradients; what is more is computed again.
+        clock: told of what the time goes to.
 
     Attributes:
         halves: of the network.
@@ -39,18 +41,25 @@ class Forward:
         batches: Batches,
         device: torch.device,
         cache: FeatureCache,
+        *,
         memory: float = math.inf,
+        clock: Clock | None = None,
     ) -> None:
         image = batches.batch(0, 0).image.to(device)
         self.halves = Halves(network, torch.cat((image, image))[:2])
         self.recomputes = memory < math.inf and self.halves.spare(image[:1], len(image), memory)
         self._device, self._cache = device, cache
+        self._clock = clock or Clock()
+        self._watch = Watch(network, self.halves.second, self._clock)
         self._computation: str | None = None
 
     def __call__(self, batches: Batches | Loader, epoch: int, step: int) -> tuple[Any, Tensor]:
         """Return the network's output on a batch, and the labels `(N, *spatial)`."""
+        self._clock.enter(Part.DATA)
         drawn = batches.batch(epoch, step)
-        return self.halves.finish(self.features(drawn, batches.fixed)), drawn.label.to(self._device)
+        with self._watch.watching():
+            output = self.halves.finish(self.features(drawn, batches.fixed))
+        return output, drawn.label.to(self._device)
 
     def features(self, drawn: Batch, fixed: bool) -> Features:
         """Return what the second half of the network needs of a batch."""

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .bill import Clock, Part
 from .fleet import Fleet
 from .precision import Precision
 
@@ -21,10 +22,11 @@ class Gradients:
     Args:
         fleet: the processes that share a batch.
         precision: float16 scales losses, and leaves a step out when its gradients are too large for it.
+        clock: told of what the time goes to.
     """
 
-    def __init__(self, fleet: Fleet, precision: Precision) -> None:
-        self._fleet = fleet
+    def __init__(self, fleet: Fleet, precision: Precision, clock: Clock | None = None) -> None:
+        self._fleet, self._clock = fleet, clock or Clock()
         self._scaler = precision.scaler(fleet.device)
 
     def put(
@@ -39,6 +41,7 @@ class Gradients:
         """
         share = loss if self._fleet.size == 1 else loss / self._fleet.size
         gradients = torch.autograd.grad(self._scaler.scale(share), parameters, allow_unused=True)
+        self._clock.enter(Part.OPTIMISER)
         summed = iter(self._fleet.add_up([gradient for gradient in gradients if gradient is not None]))
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = None if gradient is None else next(summed)

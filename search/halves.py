@@ -52,6 +52,11 @@ class Halves:
         finally:
             network.train(mode)
 
+    @property
+    def second(self) -> fx.GraphModule | None:
+        """What `finish` runs; None where that is the whole network, or a part is computed again."""
+        return self._second if self.names and self._again is None else None
+
     def features(self, image: Tensor) -> tuple[Tensor, ...]:
         """Return what the second half needs of an image `(N, C, *spatial)`."""
         image = image.clone(memory_format=self.layout)  # one channel alone is laid out both ways at once

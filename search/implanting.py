@@ -101,8 +101,8 @@ def _operate(plan: Plan, out: Path | None, resume: bool, progress: ProgressCallb
     fleet = plan.fleet
     folder = fleet.first(lambda: open_run(out, plan.identity, resume=resume)) if out is not None else None
     with stop_requests() as stop:
-        loop = Loop(stop, folder, progress if fleet.is_first else None, fleet=fleet)
         supply = plan.supply(folder.path / "features" if folder else None)
+        loop = Loop(stop, folder, progress if fleet.is_first else None, fleet=fleet, clock=supply.clock)
         found = find_implant(plan, supply, loop)
         baselines = train_baselines(plan, supply, loop)
         rows = train_contenders(plan, supply, loop, found) if plan.config.compare else ()
@@ -111,7 +111,7 @@ def _operate(plan: Plan, out: Path | None, resume: bool, progress: ProgressCallb
     outcome = compare_networks(plan, network, {name: one.network for name, one in baselines.items()})
     if rows:
         outcome = with_comparison(plan, outcome, found, rows)
-    findings = Findings(plan, found, outcome)
+    findings = Findings(plan, found, outcome, loop.spent)
     report = describe(findings)
     if folder is not None and fleet.is_first:
         publish(folder, findings, report)

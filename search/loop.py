@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from surgeon.errors import GateError, Stopped
 
+from .bill import Clock, Part
 from .fleet import Fleet
 from .interrupts import StopRequest
 from .randomness import restore_rng, rng_state
@@ -67,6 +69,12 @@ class Phase(Protocol):
         """Take over what `state_dict` returned."""
 
 
+def add_up(sums: dict[str, float], more: Mapping[str, float]) -> None:
+    """Add numbers to sums of the same names."""
+    for name, value in more.items():
+        sums[name] = sums.get(name, 0.0) + value
+
+
 @dataclass(slots=True)
 class Position:
     """How far a phase has come.
@@ -78,6 +86,7 @@ class Position:
         seconds: time spent so far, earlier sittings included.
         epoch_seconds: of them in the epoch under way.
         rows: the history of the phase.
+        spent: seconds by part of the work (`bill.Part`).
     """
 
     epoch: int = 0
@@ -86,6 +95,7 @@ class Position:
     seconds: float = 0.0
     epoch_seconds: float = 0.0
     rows: list[dict[str, Any]] = field(default_factory=list)
+    spent: dict[str, float] = field(default_factory=dict)
 
     def spend(self, seconds: float) -> None:
         """Count time."""
@@ -107,6 +117,8 @@ class Loop:
         progress: told of every step.
         history: rows of earlier phases.
         fleet: the processes that share the work.
+        clock: of the phases.
+        spent: seconds by part of the work in earlier phases.
     """
 
     stop: StopRequest
@@ -114,6 +126,8 @@ class Loop:
     progress: ProgressCallback | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
     fleet: Fleet = field(default_factory=Fleet)
+    clock: Clock = field(default_factory=Clock)
+    spent: dict[str, float] = field(default_factory=dict)
 
     def is_stopped(self) -> bool:
         """Tell whether the user asked any process to stop; all get the same answer."""
@@ -128,15 +142,18 @@ class Loop:
         """
         position = self._resume(phase)
         while position.epoch < phase.epochs:
-            phase.begin_epoch(position.epoch)
+            with self._measuring(position):
+                phase.begin_epoch(position.epoch)
             while position.step < phase.steps:
                 self._step(phase, position)
             self._end_epoch(phase, position)
         self.history.extend(position.rows)
+        add_up(self.spent, position.spent)
         return position
 
     def _step(self, phase: Phase, position: Position) -> None:
         if self.is_stopped():
+            add_up(position.spent, self.clock.take())
             self._save(phase, position)
             raise self._stopped(phase, position)
         start = time.perf_counter()
@@ -149,13 +166,24 @@ class Loop:
             )
         position.step += 1
         position.loss_sum += loss
+        self.clock.rest()
         position.spend(time.perf_counter() - start)
         self._tell(phase, position, None)
 
-    def _end_epoch(self, phase: Phase, position: Position) -> None:
+    @contextlib.contextmanager
+    def _measuring(self, position: Position) -> Iterator[None]:
+        """Count the time of what is done between the steps."""
+        add_up(position.spent, self.clock.take())
         start = time.perf_counter()
-        measured = phase.end_epoch(position.epoch)
-        position.spend(time.perf_counter() - start)
+        yield
+        seconds = time.perf_counter() - start
+        self.clock.take()  # what measuring may have trained is measuring
+        position.spend(seconds)
+        add_up(position.spent, {Part.MEASURING.value: seconds})
+
+    def _end_epoch(self, phase: Phase, position: Position) -> None:
+        with self._measuring(position):
+            measured = phase.end_epoch(position.epoch)
         row = {
             "phase": phase.name,
             "epoch": position.epoch + 1,

@@ -71,7 +71,12 @@ def seat_panel(plan: Plan, supply: Supply) -> Panel:
     if supply.choosing:
         return Panel(alone)
     folds = deal_folds(plan)
-    return Panel(tuple(replace(plan.supply_of(fold), cache=supply.cache, choosing=False) for fold in folds))
+    return Panel(
+        tuple(
+            replace(plan.supply_of(fold), cache=supply.cache, clock=supply.clock, choosing=False)
+            for fold in folds
+        )
+    )
 
 
 def deal_folds(plan: Plan) -> tuple[Splits, ...]:

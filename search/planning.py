@@ -19,6 +19,7 @@ from surgeon.splicing import SplicedNetwork, splice_trace
 from surgeon.tracing import Trace, trace
 
 from .assembly import Table, specify_cells
+from .bill import Clock
 from .cells import CellSpec
 from .config import Config
 from .costs import device_memory
@@ -101,6 +102,7 @@ class Plan:
             fleet=fleet,
             precision=self.config.precision,
             memory=self._memory(),
+            clock=Clock(self.device),
         )
 
     def _memory(self) -> float:

@@ -26,11 +26,13 @@ class Findings:
         plan: what was done, to which host, with which data.
         found: what is recommended, and how it was found.
         outcome: how it compares with its host.
+        spent: seconds of all trainings by part of the work.
     """
 
     plan: Plan
     found: Found
     outcome: Outcome
+    spent: Mapping[str, float]
 
 
 def describe(findings: Findings) -> dict[str, Any]:
@@ -97,8 +99,12 @@ def publish(folder: RunFolder, findings: Findings, report: dict[str, Any]) -> No
     write_report(folder.path)
 
 
-def _bill(findings: Findings) -> dict[str, float | None]:
-    """Return what the work took of the machine: training images a second, measuring included, and memory."""
+def _bill(findings: Findings) -> dict[str, Any]:
+    """Return what the work took of the machine.
+
+    Training images a second, measuring included; the memory of the process that took most; and the seconds of
+    all trainings, short list and comparison included, by what they were spent on.
+    """
     plan = findings.plan
     images = plan.supply().training.steps * plan.config.batch_size  # in an epoch
     found = {"search": findings.found.search, "retrain": findings.found.trained.position}
@@ -106,7 +112,12 @@ def _bill(findings: Findings) -> dict[str, float | None]:
         f"{name}_images_per_second": images * one.epoch / one.seconds if one.seconds else None
         for name, one in found.items()
     }
-    return {**rates, "peak_memory_mib": peak_memory(plan.device)}
+    peaks = [peak for peak in plan.fleet.gather(peak_memory(plan.device)) if peak is not None]
+    return {
+        **rates,
+        "peak_memory_mib": max(peaks, default=None),
+        "spent_seconds": {name: round(seconds, 3) for name, seconds in findings.spent.items()},
+    }
 
 
 def _describe_training(findings: Findings) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from surgeon.data import Batches, Cohort, Loader, Window
 from surgeon.scores import Scores, Task, evaluate
 from surgeon.splicing import SplicedNetwork
 
+from .bill import Clock
 from .descent import Descent
 from .features import FeatureCache
 from .fleet import Fleet
@@ -41,6 +42,7 @@ class Supply:
         fleet: the processes that share the batches and the cases.
         precision: in which networks compute.
         memory: bytes that a batch of a step may keep for the gradients before activations are computed again.
+        clock: told of what the time of training goes to.
     """
 
     training: Batches
@@ -54,11 +56,14 @@ class Supply:
     fleet: Fleet = field(default_factory=Fleet)
     precision: Precision = Precision.FP32
     memory: float = math.inf
+    clock: Clock = field(default_factory=Clock)
 
     def forward(self, network: SplicedNetwork) -> Forward:
         """Return the forward pass of training for a network."""
         with self.computing():
-            return Forward(network, self.training, self.device, self.cache, self.memory)
+            return Forward(
+                network, self.training, self.device, self.cache, memory=self.memory, clock=self.clock
+            )
 
     def descent(
         self,
@@ -75,7 +80,7 @@ class Supply:
             Loader(batches, self.training.steps, self.device),
             self.loss,
             optimizer,
-            Gradients(self.fleet, self.precision),
+            Gradients(self.fleet, self.precision, self.clock),
             self.computing,
             held,
             clip,

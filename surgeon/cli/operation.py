@@ -10,7 +10,15 @@ from .answer import Answer
 from .cohorts import DataRequest
 from .hosting import HostRequest
 from .live import watching
-from .outcome import choice_line, comparison_table, path_table, random_line, score_table, verdict_line
+from .outcome import (
+    bill_line,
+    choice_line,
+    comparison_table,
+    path_table,
+    random_line,
+    score_table,
+    verdict_line,
+)
 
 if TYPE_CHECKING:
     from surgeon.hosts import Host
@@ -82,7 +90,7 @@ def show_outcome(answer: Answer, report: dict[str, Any], out: Path) -> None:
         answer.say(comparison_table(report), random_line(report))
     if report.get("finalists"):
         answer.say(choice_line(report))
-    answer.say(verdict_line(report), "")
+    answer.say(bill_line(report), verdict_line(report), "")
     answer.say(
         path_table(
             {

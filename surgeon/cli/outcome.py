@@ -85,6 +85,24 @@ def choice_line(report: Mapping[str, Any]) -> str:
     return f"recommended: [bold]{finalists['recommended']}[/], {finalists['reason']}"
 
 
+def bill_line(report: Mapping[str, Any]) -> str:
+    """Say what the work took of the machine: time and what it went to, speed, memory."""
+    search: Mapping[str, Any] = report.get("search") or {}
+    spent: Mapping[str, float] = search.get("spent_seconds") or {}
+    total = sum(spent.values())
+    if not total:
+        return "nothing was trained"
+    shares = sorted(spent.items(), key=lambda item: -item[1])
+    words = [
+        f"training {format_seconds(total)}: " + ", ".join(f"{name} {v / total:.0%}" for name, v in shares)
+    ]
+    speeds = {name: search.get(f"{name}_images_per_second") for name in ("search", "retrain")}
+    words += [f"{name} {speed:.3g} images/s" for name, speed in speeds.items() if speed]
+    if search.get("peak_memory_mib"):
+        words.append(f"peak memory {search['peak_memory_mib']:.0f} MiB")
+    return "; ".join(words)
+
+
 def verdict_line(report: Mapping[str, Any]) -> str:
     """Say in one line, with rich markup, what came of it."""
     gain, verdict = report["gain"], report["verdict"]

@@ -73,3 +73,16 @@ def test_a_comparison_without_random_cells_says_so(random: dict[str, Any]) -> No
 def test_what_is_recommended_is_said_with_its_reason() -> None:
     text = shown(report(finalists={"recommended": "adapter", "reason": "the best of 3"}))
     assert "recommended: adapter, the best of 3" in text
+
+
+def test_the_bill_says_what_the_time_went_to() -> None:
+    search = {
+        "spent_seconds": {"host": 30.0, "cells": 60.0, "data": 10.0},
+        "search_images_per_second": 12.345,
+        "retrain_images_per_second": None,
+        "peak_memory_mib": 1234.5,
+    }
+    text = " ".join(shown(report(search=search)).split())
+    bill = "training 1 min 40 s: cells 60%, host 30%, data 10%; search 12.3 images/s; peak memory 1234 MiB"
+    assert bill in text
+    assert "nothing was trained" in shown(report(search={"spent_seconds": {}}))

@@ -69,6 +69,10 @@ def test_a_run_holds_what_is_pinned(finished):
     images = 8 * 2 * bill["epochs"]  # 8 steps of 2 images an epoch
     assert bill["search_images_per_second"] * bill["seconds"] == pytest.approx(images)
     assert bill["peak_memory_mib"] > 10
+    parts = bill["spent_seconds"]
+    assert set(parts) == {"data", "host", "cells", "optimiser", "measuring"}
+    rows = [json.loads(line)["seconds"] for line in (out / "history.jsonl").read_text().splitlines()]
+    assert 0.7 * sum(rows) < sum(parts.values()) < 1.01 * sum(rows)
     names = {path.name for path in out.iterdir()}
     assert {"report.html", "genotype.json", "implant.safetensors", "history.jsonl", "checkpoints"} <= names
     assert json.loads((out / "host.json").read_text()) == {"spec": "small:make_host"}
