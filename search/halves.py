@@ -14,16 +14,20 @@ from surgeon.parity import compare
 from surgeon.splicing import SplicedNetwork
 
 from .recomputing import Recomputed, bytes_kept
+from .thrift import influenced, thrifty, trained_in
 
 _LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+_ROUNDING = {torch.float32: 1e-4, torch.float64: 1e-12}
+"""Largest difference, over the largest value, that counts as rounding."""
 
 
 class Halves:
-    """Computes a spliced network in two steps, equal to it to the bit.
+    """Computes a spliced network in two steps, equal to it up to rounding.
 
     The first half is a function of the image and of frozen parameters alone: it needs no gradients, and what
-    it gives may be kept. Where the halves do not give what the whole network gives (a host that overwrites
-    its tensors, say), the first half is empty.
+    it gives may be kept. Both are computed with fewer operations (`thrift`) if that gives the same up to
+    rounding. Where the halves do not give what the whole network gives (a host that overwrites its tensors,
+    say), the first half is empty.
 
     Args:
         network: the host with its implants; the halves share its modules and parameters.
@@ -41,9 +45,6 @@ class Halves:
         self.by_case = False
         self.layout = torch.contiguous_format
         self._again: Recomputed | None = None
-        parts = _divide(network)
-        if parts is not None:
-            self.names, self._first, self._second = parts
         mode = network.training
         network.eval()
         try:
@@ -103,18 +104,31 @@ class Halves:
         return f"{fingerprint(self._first)}/{hashlib.sha256(' '.join(parts).encode()).hexdigest()}"
 
     def _settle(self, example: Tensor) -> None:
-        """Take the layout that the network takes, and the halves if they equal the whole in it."""
+        """Take the layout that the network takes, and the halves that equal the whole in it."""
         last = _LAST.get(example.ndim)
         if last is not None and self._takes(example.clone(memory_format=last)):
             self.layout = last
         whole = self.network(example.clone(memory_format=self.layout))
+        rounding = _ROUNDING.get(example.dtype, 0.0)
+        plain = fx.GraphModule(self.network, self.network.graph)
+        for module, allowed in ((thrifty(self.network, self.network.graph), rounding), (plain, 0.0)):
+            parts = _divide(self.network, module)
+            if parts is None:
+                return
+            self.names, self._first, self._second = parts
+            if self._equal(whole, example, allowed):
+                return
+        self.names = ()
+
+    def _equal(self, whole: Any, example: Tensor, allowed: float) -> bool:
+        """Tell whether the halves give what the whole gives, and leave the features as they are."""
         features = self.features(example.clone(memory_format=self.layout))
         kept = [feature.clone() for feature in features]
-        halves = self.finish(features)
+        difference = compare(whole, self.finish(features))
         untouched = all(torch.equal(one, two) for one, two in zip(features, kept, strict=True))
-        if not untouched or not compare(whole, halves).equal:
-            self.names = ()
-        self.by_case = bool(self.names) and all(len(feature) == len(example) for feature in features)
+        equal = untouched and (difference.equal or difference.relative <= allowed)
+        self.by_case = equal and all(len(feature) == len(example) for feature in features)
+        return equal
 
     def _takes(self, image: Tensor) -> bool:
         try:
@@ -124,30 +138,19 @@ class Halves:
         return True
 
 
-def _divide(network: SplicedNetwork) -> tuple[tuple[str, ...], fx.GraphModule, fx.GraphModule] | None:
-    """Divide a network's graph; None where nothing but the image is free of the implants."""
-    nodes = list(network.graph.nodes)
+def _divide(
+    network: SplicedNetwork, module: fx.GraphModule
+) -> tuple[tuple[str, ...], fx.GraphModule, fx.GraphModule] | None:
+    """Divide a graph of a network; None where nothing but the image is free of the implants."""
+    nodes = list(module.graph.nodes)
     images = [node for node in nodes if node.op == "placeholder"]
-    influenced: set[fx.Node] = set()
-    moving = {name for name, value in network.named_parameters() if value.requires_grad}
-    for node in nodes:
-        if _moves(node, moving) or influenced & set(node.all_input_nodes):
-            influenced.add(node)
-    passed, repeated = _border(nodes, influenced)
+    moved = influenced(nodes, trained_in(network))
+    passed, repeated = _border(nodes, moved)
     if len(images) != 1 or not set(passed) - set(images):
         return None
-    first = _part(network, [node for node in nodes if node not in influenced], (), passed)
-    rest = [node for node in nodes if node in influenced or node in repeated]
-    return tuple(node.name for node in passed), first, _part(network, rest, passed, None)
-
-
-def _moves(node: fx.Node, moving: set[str]) -> bool:
-    """Tell whether a node is an implant or holds a parameter that is trained."""
-    target = str(node.target)
-    if node.op not in {"call_module", "get_attr"}:
-        return False
-    inside = f"{target}."
-    return target.startswith("implants.") or any(n == target or n.startswith(inside) for n in moving)
+    first = _part(module, [node for node in nodes if node not in moved], (), passed)
+    rest = [node for node in nodes if node in moved or node in repeated]
+    return tuple(node.name for node in passed), first, _part(module, rest, passed, None)
 
 
 def _border(nodes: Sequence[fx.Node], influenced: set[fx.Node]) -> tuple[list[fx.Node], set[fx.Node]]:
@@ -170,12 +173,12 @@ def _border(nodes: Sequence[fx.Node], influenced: set[fx.Node]) -> tuple[list[fx
 
 
 def _part(
-    network: SplicedNetwork,
+    module: fx.GraphModule,
     nodes: Sequence[fx.Node],
     given: Sequence[fx.Node],
     returned: Sequence[fx.Node] | None,
 ) -> fx.GraphModule:
-    """Make a module of some of a network's nodes; without `returned` it gives the network's output."""
+    """Make a module of some of a graph's nodes; without `returned` it gives the graph's output."""
     graph, copies = fx.Graph(), {}
     for node in given:
         copies[node] = graph.placeholder(node.name)
@@ -183,8 +186,8 @@ def _part(
         if node.op != "output":
             copies[node] = graph.node_copy(node, copies.__getitem__)
     if returned is None:
-        output = next(node for node in network.graph.nodes if node.op == "output")
+        output = next(node for node in module.graph.nodes if node.op == "output")
         graph.output(fx.node.map_arg(output.args[0], copies.__getitem__))
     else:
         graph.output(tuple(copies[node] for node in returned))
-    return fx.GraphModule(network, graph)
+    return fx.GraphModule(module, graph)

@@ -41,7 +41,7 @@ def test_the_halves_of_a_network_give_what_the_whole_gives_with_its_gradients():
     found = torch.autograd.grad(halves.finish(features).square().mean(), parameters)
     given = image.clone(memory_format=halves.layout)
     expected = torch.autograd.grad(whole(given).square().mean(), parameters)
-    assert all(torch.equal(one, two) for one, two in zip(found, expected, strict=True))
+    assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-7) for a, b in zip(found, expected, strict=True))
 
 
 def test_a_host_parameter_that_is_trained_keeps_what_follows_it_out_of_the_first_half():
@@ -73,7 +73,8 @@ def test_a_host_that_overwrites_its_tensors_is_computed_right():
     image = torch.rand(2, 1, SIDE, SIDE)
     halves = Halves(whole, image)
     given = image.clone(memory_format=halves.layout)
-    assert torch.equal(halves.finish(halves.features(image)), whole(given))
+    found = halves.finish(halves.features(image))
+    assert torch.allclose(found, whole(given), rtol=1e-4, atol=1e-6)
 
 
 class Viewing(nn.Module):
