@@ -127,7 +127,7 @@ class Halves:
         difference = compare(whole, self.finish(features))
         untouched = all(torch.equal(one, two) for one, two in zip(features, kept, strict=True))
         equal = untouched and (difference.equal or difference.relative <= allowed)
-        self.by_case = equal and all(len(feature) == len(example) for feature in features)
+        self.by_case = equal and all(f.ndim > 0 and len(f) == len(example) for f in features)
         return equal
 
     def _takes(self, image: Tensor) -> bool:
