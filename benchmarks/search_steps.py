@@ -1,0 +1,188 @@
+"""The steps that `benchmarks.search_speed` compares, each in a place of its own."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from surgeon.search import Config
+from surgeon.search.assembly import (
+    build_architectures,
+    build_derived_cells,
+    build_search_cells,
+    specify_cells,
+)
+from surgeon.search.bilevel import SearchPhase
+from surgeon.search.entrants import fixed_cell
+from surgeon.search.features import FeatureCache
+from surgeon.search.genotype import CellMerge, Genotype, Inputs, Scope
+from surgeon.search.moving import Moving
+from surgeon.search.operations import OPERATIONS
+from surgeon.search.retraining import TrainingPhase
+from surgeon.search.supply import Supply
+from torch import Tensor, nn
+
+from surgeon.data import Batch
+from surgeon.hosts.opening import open_host
+from surgeon.scores import Task
+from surgeon.scores.tasks import Activation
+from surgeon.skips import locate
+from surgeon.splicing import splice_trace
+from surgeon.tracing import trace
+
+HPA = "HPA.pth"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A host and the images it is trained on."""
+
+    name: str
+    shape: tuple[int, ...]
+    rounds: int
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where it is measured, and where the data are."""
+
+    device: str
+    threads: int
+    data: Path
+
+    @property
+    def hpa(self) -> Path:
+        """The exported program with the weights of HPA.pth."""
+        return self.data / "nuclei" / "hpa.pt2"
+
+    def wait(self) -> None:
+        """Wait until a GPU has done what it was given."""
+        if self.device != "cpu":
+            torch.cuda.synchronize()
+
+
+def make_step(case: Case, place: Place, way: str, cache: float = 2.0**31) -> Callable[[], Any]:
+    """Build everything for a way, and return a function that makes one step of training."""
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(place.threads)
+    torch.manual_seed(0)
+    host = build_host(case, place)
+    config = Config.create(architecture_start=0.0, cell="reference" if way.startswith("ref") else "batched")
+    return step_of(host, case.shape, place, config, way, cache=cache)
+
+
+def step_of(
+    host: nn.Module, shape: tuple[int, ...], place: Place, config: Config, way: str, *, cache: float = 2.0**31
+) -> Callable[[], Any]:
+    """Return a function that makes one step of training a host in a way."""
+    device = torch.device(place.device)
+    host = host.to(device)
+    images, label = torch.rand(shape), torch.randint(0, 2, (shape[0], *shape[2:]))
+    with torch.no_grad():
+        inside = bool(host(images[:1].to(device)).min() >= 0)
+    activation = Activation.PROBABILITIES if inside else Activation.LOGITS_SIGMOID
+    task = Task(activation, ("background", "object"), 1, len(shape) - 2)
+    if way == "whole host":
+        return whole_host_step(host, images.to(device), label.to(device), task)
+    traced = trace(host, images[:1].to(device))
+    specs = specify_cells(locate(traced), config, OPERATIONS)
+    batches = Repeated(images, label)
+    supply = Supply(
+        training=batches,  # type: ignore[arg-type]
+        validation=batches,  # type: ignore[arg-type]
+        cohort=None,  # type: ignore[arg-type]
+        task=task,
+        device=device,
+        cache=FeatureCache(cache),
+    )
+    if way == "derived cells":
+        typical = fixed_cell(next(iter(specs.values())), "sep3")
+        genotype = Genotype(Scope.SHARED, Inputs.ENCODER, CellMerge.RESIDUAL, 4, (("shared", typical),))
+        network = splice_trace(traced, build_derived_cells(specs, genotype, 0, OPERATIONS)).to(device)
+        awake(network)
+        moving = Moving(network.get_submodule("implants"), {})
+        training = TrainingPhase("retrain", network, moving, supply, config)
+        return lambda: training.step(0, 0)
+    architectures = build_architectures(specs, config)
+    cells = build_search_cells(specs, architectures, config, OPERATIONS)
+    network = splice_trace(traced, cells).to(device)
+    awake(network)
+    if way == "search":
+        phase = SearchPhase(network, cells, architectures, supply, config)
+        return lambda: phase.step(0, 0)
+    return reference_step(network.train(), images.to(device), label.to(device), task)
+
+
+def awake(network: nn.Module) -> None:
+    """Let gradients reach everything: gamma is 0 at birth."""
+    for name, parameter in network.named_parameters():
+        if name.endswith("gamma"):
+            nn.init.constant_(parameter, 0.1)
+
+
+def build_host(case: Case, place: Place) -> nn.Module:
+    """Build the host: with random weights, or HPA.pth with its own."""
+    if case.name == HPA:
+        program: nn.Module = open_host(str(place.hpa)).module
+        return program
+    if case.name.startswith("smp"):
+        import segmentation_models_pytorch as smp
+
+        network: nn.Module = smp.Unet("resnet34", encoder_weights=None, classes=1)
+    else:
+        from monai.networks.nets import DynUNet
+
+        network = DynUNet(3, 1, 1, [3] * 4, [1, 2, 2, 2], [2] * 3, filters=(16, 32, 64, 128))
+    return network.eval()
+
+
+class Repeated:
+    """Batches that are the same images every time, as whole images without augmentation are."""
+
+    steps, fixed = 1, True
+
+    def __init__(self, images: Tensor, label: Tensor) -> None:
+        self._batch = Batch(images, label, tuple(str(k) for k in range(len(images))))
+
+    def batch(self, epoch: int, step: int) -> Batch:
+        """Return the batch."""
+        del epoch, step
+        return self._batch
+
+
+def reference_step(network: nn.Module, images: Tensor, label: Tensor, task: Task) -> Callable[[], Any]:
+    """Make a bilevel step as PC-DARTS's public code does it: all gradients in both halves."""
+    searched = [p for p in network.parameters() if p.requires_grad]
+    names = [name for name, p in network.named_parameters() if p.requires_grad]
+    alphas = [p for name, p in zip(names, searched, strict=True) if "architecture" in name]
+    weights = [p for name, p in zip(names, searched, strict=True) if "architecture" not in name]
+    of_alphas = torch.optim.Adam(alphas, 6e-4, (0.5, 0.999), weight_decay=1e-3)
+    of_weights = torch.optim.SGD(weights, 0.05, momentum=0.9, weight_decay=3e-4)
+
+    def step() -> None:
+        for optimizer in (of_alphas, of_weights):
+            network.zero_grad()
+            task.loss(network(images), label).backward()
+            nn.utils.clip_grad_norm_(weights, 5.0)
+            optimizer.step()
+
+    return step
+
+
+def whole_host_step(host: nn.Module, images: Tensor, label: Tensor, task: Task) -> Callable[[], Any]:
+    """Fine-tune everything of a copy of the host, its norms in eval mode."""
+    network = copy.deepcopy(host)
+    optimizer = torch.optim.AdamW(network.parameters(), 2e-3)
+
+    def step() -> None:
+        network.zero_grad()
+        task.loss(network(images), label).backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+        optimizer.step()
+
+    return step
