@@ -61,13 +61,13 @@ class Clock:
     def _now(self) -> Any:
         if self._device is None:
             return time.perf_counter()
-        event = torch.cuda.Event(enable_timing=True)
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         event.record(torch.cuda.current_stream(self._device))
         return event
 
 
 def _between(start: Any, end: Any) -> float:
-    return end - start if isinstance(start, float) else start.elapsed_time(end) / 1000
+    return float(end - start if isinstance(start, float) else start.elapsed_time(end) / 1000)
 
 
 class Watch:

@@ -92,7 +92,7 @@ class Training:
         network = splice(make_host(), torch.rand(2, 1, SIDE, SIDE), cells)
         self.batches = SlowBatches(open_small(data), None, 2, augment=True)
         self.batches.now = now
-        self.forward = Forward(network, self.batches, CPU, FeatureCache(), clock)
+        self.forward = Forward(network, self.batches, CPU, FeatureCache(), clock=clock)
         # The host works once before any cell, where no gradient comes, and once between the two.
         first, second = self.forward.halves._first, self.forward.halves._second
         after(first, "relu", lambda x: Spend.apply(x, now, 1.0, 1e6))

@@ -93,5 +93,5 @@ def test_a_limit_decides_whether_anything_is_computed_again(tmp_path):
     implants = {"s0": nn.Conv2d(6, 6, 3, padding=1)}
     network = splice(make_host(), torch.rand(2, 1, SIDE, SIDE), implants)
     for gibibytes, recomputes in ((1.0, False), (1e-6, True)):
-        forward = Forward(network, batches, torch.device("cpu"), FeatureCache(), gibibytes * 2**30)
+        forward = Forward(network, batches, torch.device("cpu"), FeatureCache(), memory=gibibytes * 2**30)
         assert forward.recomputes is recomputes
