@@ -110,8 +110,7 @@ class Halves:
             self.layout = last
         whole = self.network(example.clone(memory_format=self.layout))
         rounding = _ROUNDING.get(example.dtype, 0.0)
-        plain = fx.GraphModule(self.network, self.network.graph)
-        for module, allowed in ((thrifty(self.network, self.network.graph), rounding), (plain, 0.0)):
+        for module, allowed in ((thrifty(self.network, self.network.graph), rounding), (self.network, 0.0)):
             parts = _divide(self.network, module)
             if parts is None:
                 return
