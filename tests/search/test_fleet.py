@@ -76,6 +76,7 @@ def test_two_processes_see_and_learn_what_one_does_with_unequal_shares():
     assert "all checked" in out
 
 
+@pytest.mark.slow
 def test_a_run_that_one_of_two_processes_was_asked_to_stop_goes_on_with_one(data, alone, tmp_path):
     run = tmp_path / "RUN"
     code, _, err = ended(start("crew", data, run, "--stop", 1))
