@@ -65,8 +65,8 @@ def predicted_by_file(served: Path, data: Path, volume: str, axes: tuple[int, ..
 def assert_alike(ours: np.ndarray, theirs: np.ndarray) -> None:
     """Compare by the mean Dice of the classes, and by voxels that differ.
 
-    nnU-Net adds up logits in float16, so that a voxel whose classes tie within its rounding may fall to either
-    side; in a class of 500 voxels one of them alone is 0.001.
+    nnU-Net adds up logits in float16, so that a voxel whose classes tie within its rounding may fall to
+    either side; in a class of 500 voxels one of them alone is 0.001.
     """
     assert {1, 2} <= set(np.unique(theirs).astype(int).tolist())
     assert np.mean([dice(ours, theirs, 1), dice(ours, theirs, 2)]) > 1 - 1e-3
