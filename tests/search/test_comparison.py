@@ -150,6 +150,7 @@ def test_a_host_without_batchnorm_has_no_such_row():
     assert estimate_norms(network, [torch.rand(2, 1, SIDE, SIDE)]) == 0
 
 
+@pytest.mark.slow
 def test_the_searched_cell_meets_the_random_ones_where_there_was_a_short_list(data):
     changes = {"finalists": True, "compare_cells": 1, "selection": "weight", "retrain_epochs": 6}
     config = make_config(**{**SETTINGS, **changes}, operations=("none", "max3", "pointwise"))

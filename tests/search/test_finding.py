@@ -52,6 +52,7 @@ def test_only_the_recommended_one_is_scored_on_the_test_subjects(found):
     assert "try-sep3-2" in history
 
 
+@pytest.mark.slow
 def test_a_run_with_a_short_list_resumes_to_the_same_bits(data, found, tmp_path):
     def stop(event):
         if (event.phase, event.epoch, event.step) == ("try-searched-1", 2, 3):
