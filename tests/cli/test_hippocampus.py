@@ -63,14 +63,14 @@ def predicted_by_file(served: Path, data: Path, volume: str, axes: tuple[int, ..
 
 
 def assert_alike(ours: np.ndarray, theirs: np.ndarray) -> None:
-    """Compare by the mean Dice of the classes, and by voxels that differ.
+    """Compare each class by Dice; one voxel may differ where the class is so small that it alone is more.
 
-    nnU-Net adds up logits in float16, so that a voxel whose classes tie within its rounding may fall to
-    either side; in a class of 500 voxels one of them alone is 0.001.
+    nnU-Net adds up logits in float16, so that the closest tie of a volume may fall to either side.
     """
     assert {1, 2} <= set(np.unique(theirs).astype(int).tolist())
-    assert np.mean([dice(ours, theirs, 1), dice(ours, theirs, 2)]) > 1 - 1e-3
-    assert (ours != theirs).sum() <= 2
+    for value in (1, 2):
+        differing = int(((ours == value) != (theirs == value)).sum())
+        assert dice(ours, theirs, value) > 1 - 1e-3 or differing <= 1, f"class {value}: {differing} voxels"
 
 
 @pytest.mark.parametrize("configuration", ["3d_fullres", "2d"])

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from surgeon.search import implant
 from surgeon.search.fleet import Fleet, open_fleet
+from surgeon.search.operations import BatchNorm
 from torch import nn
 
 from surgeon.data import Batches
@@ -159,8 +160,15 @@ def test_a_batch_that_is_too_small_to_share_is_refused(data):
         Batches(open_small(data), None, 2).share(0, 3)
 
 
-def test_torchs_own_batchnorm_is_taken_where_there_is_one_process():
-    Fleet().synchronise(nn.Sequential(nn.BatchNorm2d(3)))
+def test_norms_learn_of_the_other_processes_and_torchs_own_is_taken_where_there_are_none():
+    own = BatchNorm(3)
+    two, alone = Fleet(Ranks(0, 2, 2)), Fleet()
+    two.synchronise(nn.Sequential(own))
+    assert own.fleet is two
+    alone.synchronise(nn.Sequential(own, nn.BatchNorm2d(3)))
+    assert own.fleet is alone
+    with pytest.raises(InputError, match="BatchNorm2d would see the images of its own process alone"):
+        two.synchronise(nn.Sequential(nn.BatchNorm2d(3)))
 
 
 @pytest.mark.parametrize(
