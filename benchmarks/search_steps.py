@@ -17,14 +17,14 @@ from surgeon.search.assembly import (
     build_search_cells,
     specify_cells,
 )
-from surgeon.search.bilevel import SearchPhase
 from surgeon.search.entrants import fixed_cell
-from surgeon.search.features import FeatureCache
 from surgeon.search.genotype import CellMerge, Genotype, Inputs, Scope
-from surgeon.search.moving import Moving
 from surgeon.search.operations import OPERATIONS
-from surgeon.search.retraining import TrainingPhase
-from surgeon.search.supply import Supply
+from surgeon.search.step.features import FeatureCache
+from surgeon.search.step.moving import Moving
+from surgeon.search.step.supply import Supply
+from surgeon.search.training.bilevel import SearchPhase
+from surgeon.search.training.retraining import TrainingPhase
 from torch import Tensor, nn
 
 from surgeon.data import Batch

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from .genotype import CellGenotype, CellMerge, Edge, Genotype, Inputs, Scope
     from .implanting import ImplantResult, implant
     from .implants import load_implant
-    from .loop import Progress
     from .operations import OPERATIONS, with_operations
+    from .training.loop import Progress
 
 _HOMES = {
     "Adapter": "cells",
@@ -37,7 +37,7 @@ _HOMES = {
     "ImplantResult": "implanting",
     "implant": "implanting",
     "load_implant": "implants",
-    "Progress": "loop",
+    "Progress": "training.loop",
     "OPERATIONS": "operations",
     "with_operations": "operations",
 }

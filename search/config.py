@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from surgeon.errors import InputError
 
 from .genotype import CellMerge, Inputs, Scope
-from .moving import Train
 from .operations import OPERATIONS
-from .precision import Precision
+from .step.moving import Train
+from .step.precision import Precision
 
 _NOT_COMPARED = ("device", "host_spec", "allow_worse", "cache_memory", "cache_disk", "memory")
 

@@ -15,19 +15,19 @@ from surgeon.skips import Anatomy
 from surgeon.splicing import SplicedNetwork
 
 from .assembly import Table
-from .comparison import train_contenders, with_comparison
 from .config import Config
-from .finding import find_implant
+from .decision.comparison import train_contenders, with_comparison
+from .decision.finding import find_implant
+from .decision.outcome import Outcome, Verdict, compare_networks
 from .fleet import together
 from .genotype import Genotype
 from .interrupts import stop_requests
-from .loop import Loop, ProgressCallback
 from .operations import OPERATIONS
-from .outcome import Outcome, Verdict, compare_networks
 from .planning import Plan, plan_operation
 from .publishing import Findings, describe, publish
 from .runs import RunFolder, open_run
-from .stages import train_baselines
+from .training.loop import Loop, ProgressCallback
+from .training.stages import train_baselines
 
 
 @dataclass(frozen=True, slots=True)

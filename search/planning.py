@@ -19,15 +19,15 @@ from surgeon.splicing import SplicedNetwork, splice_trace
 from surgeon.tracing import Trace, trace
 
 from .assembly import Table, specify_cells
-from .bill import Clock
 from .cells import CellSpec
 from .config import Config
 from .costs import device_memory
-from .features import GIB, FeatureCache
 from .fleet import Fleet, open_fleet
 from .randomness import seed_for
 from .runs import Identity, digest_data
-from .supply import Supply
+from .step.bill import Clock
+from .step.features import GIB, FeatureCache
+from .step.supply import Supply
 
 _MEMORY_SHARE = 0.6
 """Of the memory of a device, what activations may take."""

@@ -9,11 +9,11 @@ from typing import Any
 
 from surgeon.files import write_text
 
-from .comparison import summarise_random
 from .costs import peak_memory
-from .finding import Found
+from .decision.comparison import summarise_random
+from .decision.finding import Found
+from .decision.outcome import Outcome, versions, write_samples
 from .implants import Binding, describe_inputs, place_of, save_implant
-from .outcome import Outcome, versions, write_samples
 from .planning import Plan
 from .runs import RunFolder
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 from surgeon.search import implant
-from surgeon.search.bilevel import SearchPhase
+from surgeon.search.training.bilevel import SearchPhase
 
 from surgeon.cli.answer import answering
 from surgeon.errors import DataError

@@ -9,13 +9,13 @@ import sys
 import pytest
 import torch
 from surgeon.search.assembly import build_architectures, build_search_cells, specify_cells
-from surgeon.search.descent import held
 from surgeon.search.entrants import fixed_cell
 from surgeon.search.fleet import Fleet, open_fleet
-from surgeon.search.gradients import Gradients
 from surgeon.search.operations import OPERATIONS
-from surgeon.search.precision import Precision
-from surgeon.search.stability import dominant_eigenvalue
+from surgeon.search.step.descent import held
+from surgeon.search.step.gradients import Gradients
+from surgeon.search.step.precision import Precision
+from surgeon.search.training.stability import dominant_eigenvalue
 from torch import nn
 
 from surgeon.errors import GateError, InputError

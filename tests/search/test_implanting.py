@@ -14,7 +14,7 @@ from surgeon.search import Genotype, implant, load_implant, with_operations
 from surgeon.search import implanting as module
 from surgeon.search.operations import OPERATIONS
 from surgeon.search.planning import find_device, plan_operation
-from surgeon.search.stages import check_untouched, host_state
+from surgeon.search.training.stages import check_untouched, host_state
 from torch import nn
 
 from surgeon.checkpoints import fingerprint

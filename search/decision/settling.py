@@ -1,0 +1,140 @@
+"""The last doubts: what was chosen is trained in full, and dropped or made less where validation says so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from surgeon.data import Cohort
+from surgeon.errors import Stopped
+from surgeon.scores import Scores, bootstrap_gain
+
+from ..entrants import nothing
+from ..genotype import Genotype
+from ..planning import Plan
+from ..step.supply import Supply
+from ..training.loop import Loop, Position
+from ..training.stages import Trained, train_genotype
+from .contest import Choice, Standing
+from .prices import Prices
+
+_LESS = 5e-4
+"""Validation Dice that the cell on a skip must be worth, or it goes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What is recommended in the end.
+
+    Attributes:
+        genotype: what goes onto which skip.
+        trained: the network with it.
+        choice: the choice of the short list, or nothing with the reason why.
+    """
+
+    genotype: Genotype
+    trained: Trained
+    choice: Choice
+
+
+class Settling:
+    """Trains what the short list chose, and doubts it.
+
+    Args:
+        plan: host and data.
+        supply: batches, cases and loss.
+        loop: what runs the phases.
+        prices: of everything that can be put onto the skips.
+    """
+
+    def __init__(self, plan: Plan, supply: Supply, loop: Loop, prices: Prices) -> None:
+        self._plan, self._supply, self._loop, self._prices = plan, supply, loop, prices
+        self._host = self._scores(plan.host, supply.cohort)
+
+    def settle(self, choice: Choice, standing: Standing | None, host: Scores) -> Settled:
+        """Train what was chosen in full; go back to the host if the evidence does not bear it out.
+
+        Args:
+            choice: of the short list.
+            standing: of what was chosen, by those who judged it; None for nothing.
+            host: scores of the host by the same.
+        """
+        if standing is None:
+            return self._drop(choice)
+        trained = self._train(choice.genotype, standing.rate)
+        doubt = self._doubt(trained, standing, host)
+        if doubt:
+            return self._drop(replace(choice, name="nothing", reason=f"{choice.name}, {doubt}"))
+        genotype, trained = self._thinned(choice.genotype, trained)
+        return Settled(genotype, trained, choice)
+
+    def _train(self, genotype: Genotype, rate: float | None) -> Trained:
+        rate = rate or self._plan.config.retrain_rate
+        config = self._plan.config.model_copy(update={"retrain_rate": rate})
+        trained = train_genotype("retrain", self._plan, self._supply, self._loop, genotype, config=config)
+        return replace(trained, facts={**trained.facts, "retrain_rate": rate})
+
+    def _doubt(self, trained: Trained, standing: Standing, host: Scores) -> str:
+        """Say why what was trained may be worth nothing; empty where it is worth it.
+
+        Enough validation subjects decide alone. Fewer can only object: then the crosswise judgement of all
+        subjects decides, as long as the few do not find the host better.
+        """
+        config = self._plan.config
+        here = bootstrap_gain(self._host, self._scores(trained.network, self._supply.cohort), config.seed)
+        words = f"{here['dice_mean']:+.4f} ({here['low']:+.4f} to {here['high']:+.4f}) on validation"
+        if here["low"] > 0 and here["dice_mean"] >= config.least_gain:
+            return ""
+        if self._supply.choosing or standing.scores is None:
+            return f"trained in full, gains {words}, which may be nothing"
+        if here["dice_mean"] < -config.margin:
+            return f"trained in full, gains {words}: the host is better there"
+        gain = bootstrap_gain(host, standing.scores, config.seed)
+        if gain["low"] > 0 and gain["dice_mean"] >= config.least_gain:
+            return ""
+        return (
+            f"trained crosswise, gains {gain['dice_mean']:+.4f} ({gain['low']:+.4f} to {gain['high']:+.4f}),"
+            " which may be nothing"
+        )
+
+    def _drop(self, choice: Choice) -> Settled:
+        facts = dict.fromkeys(("validation_dice_before", "validation_dice"), self._host.dice_mean)
+        untouched = Trained(self._plan.splice({}), Position(), {"best_epoch": 0, **facts})
+        return Settled(nothing(self._plan.config).genotype, untouched, choice)
+
+    def _thinned(self, genotype: Genotype, trained: Trained) -> tuple[Genotype, Trained]:
+        """Take away, the dearest first, what is not missed on a skip."""
+        left: dict[str, nn.Module] = dict(trained.network.get_submodule("implants").named_children())
+        network, best = trained.network, self._worth(trained.network)
+        prices = {skip_id: self._prices.of_cell(skip_id, genotype.cell(skip_id)) for skip_id in left}
+        for skip_id in sorted(left, key=lambda skip_id: prices[skip_id], reverse=True):
+            others = {name: module for name, module in left.items() if name != skip_id}
+            if not others:
+                break
+            thinner = self._plan.splice(others)
+            thinner.load_state_dict(trained.network.state_dict(), strict=False)
+            dice = self._worth(thinner)
+            if dice > best - _LESS:
+                left, network, best = others, thinner, max(best, dice)
+        dropped = prices.keys() - left.keys()
+        if not dropped:
+            return genotype, trained
+        reached = self._scores(network, self._supply.cohort).dice_mean
+        facts = {**trained.facts, "validation_dice": reached, "taken_away": sorted(dropped)}
+        return genotype.without(dropped, self._plan.specs), replace(trained, network=network, facts=facts)
+
+    def _worth(self, network: nn.Module) -> float:
+        """Return the Dice by which cells are missed.
+
+        Where validation subjects are few, training ones count too: that leans towards keeping what they
+        trained.
+        """
+        splits = self._plan.splits
+        every = self._plan.cohort.select((*splits.train, *splits.validation))
+        return self._scores(network, self._supply.cohort if self._supply.choosing else every).dice_mean
+
+    def _scores(self, network: nn.Module, cohort: Cohort) -> Scores:
+        if self._loop.is_stopped():
+            raise Stopped("stopped by the user", fix="the same command with --resume goes on from here")
+        return replace(self._supply, cohort=cohort).score(network)

@@ -1,0 +1,1 @@
+"""One step: what the frozen host computes once, losses and gradients, and what is kept in memory."""
