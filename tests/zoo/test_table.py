@@ -141,7 +141,7 @@ def test_what_was_left_out_is_told():
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(7200)
+@pytest.mark.timeout(2400)
 def test_the_anatomy_of_every_network_of_the_table_is_right(capsys):
     main(["--no-cells", "--json"])
     targets = {target["name"]: target["holds"] for target in json.loads(capsys.readouterr().out)["targets"]}
