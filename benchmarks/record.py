@@ -102,9 +102,14 @@ class Parts:
         self.parts = self._read()
 
     def _read(self) -> dict[str, Any]:
-        kept = json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else {}
+        kept = self.written
         same = all(kept.get(key) == value for key, value in self.head.items())
         return dict(kept["parts"]) if same else {}
+
+    @property
+    def written(self) -> dict[str, Any]:
+        """The file as it is, whichever machine, versions and sources it came from; empty without one."""
+        return dict(json.loads(self.path.read_text(encoding="utf-8"))) if self.path.exists() else {}
 
     def find(self, part: str) -> Any:
         """Return the result of a part, also of one that another process wrote meanwhile; None without one."""

@@ -50,8 +50,8 @@ class Config(BaseModel):
         gaea_rate: the rate of the exponentiated gradients.
         architecture_start: share of the epochs before alpha and beta move.
         norm_batches: training batches from which BatchNorm statistics are estimated before measuring.
-        search_cases: validation cases whose Dice is followed during the search; the training of the cells,
-            where a state is chosen by it, uses them all.
+        search_cases: validation cases whose Dice is followed during the search and brief trainings; the
+            training in full, where a state is chosen by it, uses them all, and so does the short list.
         clip: largest norm of the weights' gradient.
         gamma_factor: learning rate of gamma over that of the other weights.
         retrain_optimizer: `adamw` or `sgd`.

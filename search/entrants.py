@@ -1,4 +1,4 @@
-"""The points of the space that need no search: nothing, the plain forms, one fixed cell, random cells."""
+"""The points of the space that need no search: nothing, the plain forms, fixed cells, random cells."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from .randomness import generator_for
 
 FIXED = "sep3"
 """The operation of the fixed cell: one of middling cost."""
+WIDER = "sep5"
+"""That of the second one, which sees farther (`python -m benchmarks.gain.cells` says what it is worth)."""
 EDGES_KEPT = 2
 """Edges that end in each state of a discrete cell."""
 
@@ -73,6 +75,14 @@ def plain_entrants(specs: Mapping[str, CellSpec], config: Config) -> tuple[Entra
     spec = next(iter(specs.values()))
     forms = [Entrant(form.value, plain_genotype(form, config)) for form in (Form.AFFINE, Form.ADAPTER)]
     return (*forms, Entrant(FIXED, shared_genotype(fixed_cell(spec), config)))
+
+
+def wider_entrants(specs: Mapping[str, CellSpec], config: Config) -> tuple[Entrant, ...]:
+    """Return the fixed cell `sep5`; nothing where that operation is not among those of a cell."""
+    spec = next(iter(specs.values()))
+    if WIDER not in config.operations:
+        return ()
+    return (Entrant(WIDER, shared_genotype(fixed_cell(spec, WIDER), config)),)
 
 
 def plain_genotype(form: Form, config: Config) -> Genotype:

@@ -5,12 +5,14 @@ on), `volumes` and `slices` (hippocampus, with hosts trained here from nothing; 
 training early, and the others meet images changed in intensity, noise or spacing), `lines` (thin structures
 among specks, where a neighbourhood is needed) and `right` (the world that the host of `lines` was trained on:
 nothing to gain). For each split and seed the whole operation runs with its comparison; what is finished is
-kept. `python -m benchmarks.gain [--quick] [--json] [--task NAME] [--data DIR] [--parts N]`.
+kept. `python -m benchmarks.gain [--quick] [--json] [--task NAME] [--data DIR] [--parts N] [--report]`;
+`--report` runs nothing and prints what the finished parts say, wherever they were run.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +22,7 @@ from typing import Any
 import torch
 
 from benchmarks.gain.runs import KEPT, QUICK, WHOLE, Size, run_part
-from benchmarks.gain.tables import lines, summary_targets, targets
+from benchmarks.gain.tables import bar_lines, bars, lines, summary_targets, targets
 from benchmarks.gain.tasks import TASKS, Place, Task
 from benchmarks.record import ROOT, Parts, commit, conclude, machine, say, versions
 from surgeon.errors import Stopped
@@ -43,7 +45,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--parts", type=int, default=sys.maxsize, help="run at most so many new parts")
     default = os.environ.get("SURGEON_DATA", ROOT.parent / "shared" / "data")
     parser.add_argument("--data", type=Path, default=Path(default), help="the folder of the archives")
+    parser.add_argument("--report", action="store_true", help="print what finished parts say, as Markdown")
     options = parser.parse_args(arguments)
+    if options.report:
+        return _report(options.json)
     size = QUICK if options.quick else WHOLE
     wanted = options.task or size.tasks
     chosen = [task for task in TASKS if task.name in wanted or not wanted]
@@ -55,6 +60,22 @@ def main(arguments: list[str] | None = None) -> int:
     for line in report["lines"]:
         say(line, options.json)
     return conclude(report, options.json)
+
+
+def _report(as_json: bool) -> int:
+    """Print tables and bars of the parts that are kept; returns 0 when every bar holds."""
+    written = Parts(WHOLE.name, SOURCES).written
+    parts: dict[str, list[dict[str, Any]]] = {}
+    for task in TASKS:
+        found = [part for part in written.get("parts", {}).values() if part["task"] == task.name]
+        parts |= {task.name: found} if found else {}
+    told = summary(parts, WHOLE, TASKS) | {key: written.get(key) for key in ("machine", "versions", "commit")}
+    told["bars"] = bars(parts, [task.name for task in TASKS])
+    if as_json:
+        print(json.dumps(told, indent=2))
+    else:
+        print("\n".join((*told["lines"], "", *bar_lines(told["bars"]))))
+    return 0 if all(bar["outcome"] == "holds" for bar in told["bars"]) else 1
 
 
 def _parts(size: Size, tasks: Sequence[Task], options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:

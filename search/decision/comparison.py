@@ -20,7 +20,7 @@ from surgeon.splicing import SplicedNetwork
 
 from ..assembly import build_derived_cells
 from ..costs import count_flops, count_parameters, measure_latency
-from ..entrants import Entrant, nothing, plain_entrants, plain_genotype, random_entrants
+from ..entrants import Entrant, nothing, plain_entrants, plain_genotype, random_entrants, wider_entrants
 from ..genotype import Form, Genotype
 from ..planning import Plan, draw_batches
 from ..step.moving import Train
@@ -91,12 +91,12 @@ def list_contenders(plan: Plan, found: Found) -> tuple[Contender, ...]:
     equal terms whatever was recommended.
     """
     config, nowhere = plan.config, nothing(plan.config).genotype
-    adapter, fixed = plain_entrants(plan.specs, config)[1:]
+    (_, adapter, fixed), wider = plain_entrants(plan.specs, config), wider_entrants(plan.specs, config)
     random: Sequence[Entrant] = [*itertools.islice(random_entrants(plan.specs, config), config.compare_cells)]
     return (
         Contender("norms", "scales and shifts of the host", nowhere, Train.NORMS),
         Contender("adapter", "1x1 adapters", adapter.genotype),
-        Contender("sep3", "a fixed sep3 cell", fixed.genotype),
+        *(Contender(one.name, f"a fixed {one.name} cell", one.genotype) for one in (fixed, *wider)),
         *_searched(found),
         *(Contender(one.name, f"random cell {n}", one.genotype) for n, one in enumerate(random, 1)),
         Contender("gate", "attention gates", plain_genotype(Form.GATE, config)),

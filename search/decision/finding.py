@@ -9,7 +9,7 @@ from typing import Any
 
 from surgeon.errors import Stopped
 
-from ..entrants import FIXED, Entrant, nothing, plain_entrants, random_entrants
+from ..entrants import FIXED, Entrant, nothing, plain_entrants, random_entrants, wider_entrants
 from ..genotype import Genotype
 from ..planning import Plan
 from ..randomness import seeded
@@ -111,15 +111,17 @@ class ShortList:
 
     def find(self) -> Found:
         """Try what needs no search; search if any of it gains; train and doubt what is recommended."""
-        self._enter(self._plain())
-        self._round(list(self._standings.values()), 1, tuning=True)
+        self._enter(self._fitted(plain_entrants(self._plan.specs, self._config)))
+        self._round(self._untried(), 1, tuning=True)
+        self._enter(self._fitted(wider_entrants(self._plan.specs, self._config)), self._rate_of_cells())
+        self._round(self._untried(), 1)
         searched: Searched | None = None
         ended = "nothing that was tried without a search can gain anything"
         if self._is_worth_a_search():
             searched = search_cells(self._plan, self._supply, self._loop)
             ended = searched.ended
             self._enter((*self._found(searched), *self._random()), self._rate_of_cells())
-            self._round([one for one in self._standings.values() if not one.epochs], 1)
+            self._round(self._untried(), 1)
             self._round(self._unfinished(), 2)
         choice = choose(list(self._standings.values()), self.host, self._nothing, self._config)
         settling = Settling(self._plan, self._supply, self._loop, self._prices)
@@ -145,9 +147,12 @@ class ShortList:
         self._through |= {one.entrant.name for one in new}
         return new
 
-    def _plain(self) -> Iterable[Entrant]:
-        """Yield what needs no search; the fixed cell, where it is too dear, also cut down to the budget."""
-        for entrant in plain_entrants(self._plan.specs, self._config):
+    def _untried(self) -> list[Standing]:
+        return [one for one in self._standings.values() if not one.epochs]
+
+    def _fitted(self, entrants: Iterable[Entrant]) -> Iterable[Entrant]:
+        """Yield what needs no search; a fixed cell that is too dear also cut down to the budget."""
+        for entrant in entrants:
             yield entrant
             fitted = fit_genotype(entrant.genotype, self._prices, self._budget, {})
             if fitted != entrant.genotype:

@@ -37,6 +37,8 @@ class Tried:
 class Trials:
     """Trains briefly what goes onto the skips of a host, and has it judged.
 
+    No state of a brief training is chosen by the validation cases, so its Dice is followed on few of them.
+
     Args:
         plan: host and data.
         loop: what runs the phases.
@@ -63,7 +65,8 @@ class Trials:
             if self._loop.is_stopped():
                 raise Stopped("stopped by the user", fix="the same command with --resume goes on from here")
             phase = f"{name}-fold{fold}" if self._panel.crosswise else name
-            trained = train_genotype(phase, self._plan, supply, self._loop, genotype, config=config)
+            followed = supply.glance(config.search_cases)
+            trained = train_genotype(phase, self._plan, followed, self._loop, genotype, config=config)
             networks.append(trained.network)
             seconds += trained.position.seconds
         return Tried(config.retrain_rate, self._panel.judge(networks), seconds)

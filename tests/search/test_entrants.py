@@ -8,7 +8,13 @@ import torch
 from surgeon.search import CellSpec, Config, Genotype
 from surgeon.search.assembly import build_derived_cells, build_implant
 from surgeon.search.cells import Affine, Gate
-from surgeon.search.entrants import nothing, plain_entrants, plain_genotype, random_entrants
+from surgeon.search.entrants import (
+    nothing,
+    plain_entrants,
+    plain_genotype,
+    random_entrants,
+    wider_entrants,
+)
 from surgeon.search.genotype import Form
 from surgeon.search.operations import OPERATIONS
 from torch import nn
@@ -47,6 +53,21 @@ def test_an_affine_scales_and_shifts_each_channel_by_itself():
 @pytest.mark.parametrize("entrant", [nothing(Config()), *plain_entrants(SPECS, Config(states=3))], ids=str)
 def test_what_needs_no_search_reads_back_from_json(entrant):
     assert Genotype.from_json(entrant.genotype.to_json()) == entrant.genotype
+
+
+def test_the_wider_fixed_cell_has_one_operation_on_every_edge_and_enters_where_that_is_allowed():
+    (wider,) = wider_entrants(SPECS, Config(states=3))
+    cell = wider.genotype.cell("s0")
+    assert wider.name == "sep5"
+    assert [(edge.source, edge.target) for edge in cell.edges] == [
+        ("input0", "state0"),
+        ("input0", "state1"),
+        ("state0", "state1"),
+        ("state0", "state2"),
+        ("state1", "state2"),
+    ]
+    assert {edge.operation for edge in cell.edges} == {"sep5"}
+    assert wider_entrants(SPECS, Config(operations=("none", "sep3"))) == ()
 
 
 def test_nothing_puts_nothing_anywhere():
