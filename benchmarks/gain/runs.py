@@ -46,8 +46,15 @@ _SETTINGS = {
     "states": 2,
     "compare_cells": 3,
     "search_cases": 8,
+    "partial": 1,
+    "weight_rate": 0.5,
+    "architecture_rate": 6e-3,
 }
-"""Few steps, the same for every row: a part takes minutes on a CPU, and no row is trained to its end."""
+"""Few steps, the same for every row: a part takes minutes on a CPU, and no row is trained to its end.
+
+So short a search needs larger rates than the defaults: with those, weights and alpha hardly move in 240 steps,
+and what weighs most are poolings, which have nothing to learn (seen on `scenes-11`, a development world).
+"""
 WHOLE = Size("gain", (0, 1), (0, 1, 2), _SETTINGS)
 QUICK = Size("gain", (0,), (0,), _SETTINGS, ("lines", "right"))
 """Some of the parts of the whole."""
