@@ -53,7 +53,7 @@ _SETTINGS = {
 """Few steps, the same for every row: a part takes minutes on a CPU, and no row is trained to its end.
 
 So short a search needs larger rates than the defaults: with those, weights and alpha hardly move in 240
-steps, and what weighs most are poolings, which have nothing to learn (seen on `scenes-11`, a development world).
+steps, and poolings, which have nothing to learn, weigh most (so it was in `scenes-11`, a development world).
 """
 WHOLE = Size("gain", (0, 1), (0, 1, 2), _SETTINGS)
 QUICK = Size("gain", (0,), (0,), _SETTINGS, ("lines", "right"))
