@@ -10,7 +10,7 @@ from torch import nn
 from benchmarks.gain.__main__ import main, summary
 from benchmarks.gain.hosts import Recipe, trained_host
 from benchmarks.gain.runs import QUICK, Size, run_part
-from benchmarks.gain.scenes import SIDE, draw_scene, write_scenes
+from benchmarks.gain.scenes import SIDE, draw_scene, train_host, write_scenes
 from benchmarks.gain.tables import (
     bar_lines,
     bars,
@@ -18,6 +18,7 @@ from benchmarks.gain.tables import (
     differences,
     equal_cost,
     interval,
+    lines,
     regret,
     targets,
 )
@@ -211,9 +212,15 @@ def test_a_shift_changes_what_a_linear_scaling_cannot_undo(name):
 
 @pytest.mark.slow
 def test_a_part_of_the_benchmark_runs(tmp_path):
-    task = next(task for task in TASKS if task.name == "lines")
-    tiny = Size("tiny", (0,), (0,), {**QUICK.settings, "epochs": 1, "retrain_epochs": 1, "steps": 2})
-    small = Task("lines", (12, 6, 6), task.cohort, task.host, {"crop": (32, 32)})
+    less = {"epochs": 1, "retrain_epochs": 1, "steps": 2, "compare_cells": 1, "crosswise_below": 0}
+    tiny = Size("tiny", (0,), (0,), {**QUICK.settings, **less})
+    small = Task("lines", (12, 6, 6), _open_few_scenes, lambda *_: train_host(2), {"crop": (32, 32)})
     found = run_part(small, tiny, Place(tmp_path, tmp_path), 0, 0, unfinished=tmp_path / "runs")
-    assert {"host", "implanted", "adapter", "full"} <= set(found["dice"])
+    assert {"host", "implanted", "adapter", "sep3", "sep5", "full"} <= set(found["dice"])
     assert len(found["dice"]["host"]) == 6
+    assert any(line.startswith("| full | ") for line in lines("lines", [found]))
+
+
+def _open_few_scenes(place):
+    how = Preparation("unit", channels=1)
+    return open_data(write_scenes(place.folder / "scenes", 24, 1, specks=True), preparation=how)
