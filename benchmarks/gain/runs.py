@@ -104,7 +104,14 @@ def describe_part(task: Task, cohort: Cohort, report: Mapping[str, Any]) -> dict
         "verdict": report["verdict"],
         "search": {name: report["search"][name] for name in ("seconds", "epochs", "stopped_because")},
         "rows": report["comparison"]["rows"],
-        "finalists": [{k: v for k, v in r.items() if k != "genotype"} for r in report["finalists"]["rows"]],
+        "finalists": [row | {"genotype": _operations(row)} for row in report["finalists"]["rows"]],
+        "same": report["finalists"]["same"],
         "dice": {name: {case: round(x, 5) for case, x in values.items()} for name, values in dice.items()},
         "domains": {case: name for case, name in domains.items() if name != "in"},
     }
+
+
+def _operations(row: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return the operations of a finalist's cells, edge by edge."""
+    cells = row["genotype"]["cells"].items()
+    return {name: [edge["operation"] for edge in (cell or {}).get("edges", ())] for name, cell in cells}

@@ -64,11 +64,13 @@ def row_of(part: Part, name: str, domain: str = "in") -> Mapping[str, float]:
 def equal_cost(part: Part) -> dict[str, str]:
     """Name the rows that a search, and random cells at the same total cost, end with.
 
-    The search ends with that of its cells that is best on validation; it paid for the search and the training
-    of each. Random cells are trained one after the other until they have cost as much, or there are no more.
+    The search ends with that of its cells that is best on validation (one that came to a fixed cell counts
+    with that cell's row); it paid for the search and the training of each. Random cells are trained one after
+    the other until they have cost as much, or there are no more.
     """
     rows = {row["name"]: row for row in part["rows"]}
-    searched = [rows[name] for name in ("searched", "perturbed") if name in rows]
+    names = {part.get("same", {}).get(name, name) for name in ("searched", "perturbed")}
+    searched = [rows[name] for name in sorted(names & rows.keys())]
     random = [row for name, row in rows.items() if name.startswith("random")]
     if not searched or not random:
         return {}

@@ -105,6 +105,7 @@ class ShortList:
         self._prices = known_prices(plan, self._timings)
         self._standings: dict[str, Standing] = {}
         self._through: set[str] = set()  # the last round
+        self._same: dict[str, str] = {}  # what came to a genotype that was on the list already
         self._panel = seat_panel(plan, supply)
         self._trials = Trials(plan, loop, self._panel)
         self.host = self._panel.judge_one(plan.host)
@@ -127,7 +128,7 @@ class ShortList:
         settling = Settling(self._plan, self._supply, self._loop, self._prices)
         settled = settling.settle(choice, self._standings.get(choice.name), self.host)
         contest = describe_contest(list(self._standings.values()), self.host, settled.choice, self._config)
-        contest["judges"] = self._panel.to_dict()
+        contest |= {"judges": self._panel.to_dict(), "same": self._same}
         position = searched.position if searched else Position()
         return Found(settled.genotype, settled.trained, position, ended, contest, self._prices)
 
@@ -205,14 +206,21 @@ class ShortList:
 
     def _enter(self, entrants: Iterable[Entrant], rate: float | None = None) -> None:
         """Put entrants on the list with their price; what is there already, or costs nothing, stays out."""
-        known = [one.entrant.genotype for one in self._standings.values()]
         for entrant in entrants:
             price = self._prices.of(entrant.genotype)
-            if entrant.genotype in known or price == Price():
+            twin = self._twin(entrant)
+            if twin:
+                self._same[entrant.name] = twin
+            if twin or price == Price():
                 continue
             if self._budget.latency is not None:
                 price = replace(price, milliseconds=added_time(entrant, self._plan, self._timings))
             self._standings[entrant.name] = Standing(entrant, price, rate=rate, refusal=self._refusal(price))
+
+    def _twin(self, entrant: Entrant) -> str:
+        """Name what is on the list with the same genotype; empty where nothing is."""
+        known = self._standings.items()
+        return next((name for name, one in known if one.entrant.genotype == entrant.genotype), "")
 
     def _round(self, standings: Iterable[Standing], number: int, *, tuning: bool = False) -> None:
         """Train entrants briefly and have them judged; tuning also finds the learning rate of each."""

@@ -94,6 +94,8 @@ def test_random_cells_buy_as_much_as_the_search_cost_and_validation_takes_the_be
     assert equal_cost({**rows, "search": {"seconds": 25.0}})["random-search"] == "random3"
     assert equal_cost({**rows, "search": {"seconds": 0.0}})["random-search"] == "random1"
     assert differences([rows], "search", "random-search") == pytest.approx([-0.2, -0.2])
+    fixed = {**part(host=(0.1, 0.1), sep5=(0.8, 0.8), **cells), "same": {"searched": "sep5"}}
+    assert equal_cost(fixed) == {"search": "sep5", "random-search": "random2"}
 
 
 def test_cost_is_compared_with_that_of_the_best_row_with_a_frozen_host():
@@ -218,6 +220,7 @@ def test_a_part_of_the_benchmark_runs(tmp_path):
     found = run_part(small, tiny, Place(tmp_path, tmp_path), 0, 0, unfinished=tmp_path / "runs")
     assert {"host", "implanted", "adapter", "sep3", "sep5", "full"} <= set(found["dice"])
     assert len(found["dice"]["host"]) == 6
+    assert found["finalists"][0]["genotype"].keys() == {"shared"}
     assert any(line.startswith("| full | ") for line in lines("lines", [found]))
 
 
