@@ -20,15 +20,15 @@ from typing import Any
 
 import torch
 from surgeon.search import Config
+from surgeon.search.decision.panel import seat_panel
+from surgeon.search.decision.trials import Trials
 from surgeon.search.entrants import fixed_cell, plain_entrants, shared_genotype
 from surgeon.search.genotype import Genotype
 from surgeon.search.interrupts import StopRequest
-from surgeon.search.loop import Loop
 from surgeon.search.operations import OPERATIONS
-from surgeon.search.panel import seat_panel
 from surgeon.search.planning import Plan, plan_operation
-from surgeon.search.stages import search_cells
-from surgeon.search.trials import Trials
+from surgeon.search.training.loop import Loop
+from surgeon.search.training.stages import search_cells
 
 from benchmarks.gain.runs import KEPT, QUICK, WHOLE
 from benchmarks.gain.scenes import train_host

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import pytest
+from surgeon.search.decision.panel import seat_panel
+from surgeon.search.decision.trials import Trials
 from surgeon.search.entrants import plain_entrants
 from surgeon.search.interrupts import StopRequest
-from surgeon.search.loop import Loop
 from surgeon.search.operations import OPERATIONS
-from surgeon.search.panel import seat_panel
 from surgeon.search.planning import plan_operation
-from surgeon.search.trials import Trials
+from surgeon.search.training.loop import Loop
 
 from .small import make_config, make_host, open_small, write_data
 
