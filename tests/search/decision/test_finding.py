@@ -43,6 +43,13 @@ def test_the_short_list_holds_plain_and_random_and_searched_entrants(found):
     assert all(row["validation_dice"] is not None for row in rows)
 
 
+def test_a_search_that_ends_at_a_fixed_cell_is_credited_with_it(data):
+    settings = {**SETTINGS, "operations": ("none", "sep3"), "retrain_epochs": 2, "least_gain": 0.0}
+    contest = implant(make_host(), open_small(data), make_config(**settings)).report["finalists"]
+    assert contest["same"] == {"searched": "sep3", "perturbed": "sep3"}
+    assert [row["name"] for row in contest["rows"]].count("sep3") == 1
+
+
 def test_only_the_recommended_one_is_scored_on_the_test_subjects(found):
     result, out = found
     assert set(result.report["scores"]) == {"host", "implanted"}

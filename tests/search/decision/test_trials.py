@@ -9,7 +9,7 @@ from surgeon.search.operations import OPERATIONS
 from surgeon.search.planning import plan_operation
 from surgeon.search.training.loop import Loop
 
-from ..small import make_config, make_host, open_small, write_data
+from tests.search.small import make_config, make_host, open_small, write_data
 
 
 @pytest.mark.parametrize("crosswise_below", [0, 30])
