@@ -15,6 +15,7 @@ from benchmarks.record import Target
 DRAWS = 10_000
 _MEAN_REGRET = "mean regret over all tasks"
 _SEARCHED = tuple(f"searched over random cells at equal total cost, {end}" for end in ("mean", "lower end"))
+_NEARLY = 0.9
 _EARLY = "early ending against the full schedule"
 Part = Mapping[str, Any]
 
@@ -68,21 +69,41 @@ def equal_cost(part: Part) -> dict[str, str]:
     with that cell's row); it paid for the search and the training of each. Random cells are trained one after
     the other until they have cost as much, or there are no more.
     """
+    _, searched, bought = _purchases(part)
+    if not searched or not bought:
+        return {}
+    best = [max(group, key=lambda row: row["validation_dice"]) for group in (searched, bought)]
+    return {"search": best[0]["name"], "random-search": best[1]["name"]}
+
+
+def share_spent(part: Part) -> float:
+    """Return what the random cells that were bought cost, as a share of what the search cost.
+
+    It is above 1 where one more would have been too dear, and far below where there were too few of them.
+    """
+    budget, _, bought = _purchases(part)
+    return float(sum(row["seconds"] for row in bought) / budget) if budget else 0.0
+
+
+def is_equal_cost(part: Part) -> bool:
+    """Tell whether there were random cells enough to cost as much as the search."""
+    _, searched, bought = _purchases(part)
+    there = sum(row["name"].startswith("random") for row in part["rows"])
+    return bool(searched) and bool(bought) and (len(bought) < there or share_spent(part) > _NEARLY)
+
+
+def _purchases(part: Part) -> tuple[float, list[Part], list[Part]]:
+    """Return what the search cost, the rows of its cells, and the random rows that this buys."""
     rows = {row["name"]: row for row in part["rows"]}
     names = {part.get("same", {}).get(name, name) for name in ("searched", "perturbed")}
     searched = [rows[name] for name in sorted(names & rows.keys())]
-    random = [row for name, row in rows.items() if name.startswith("random")]
-    if not searched or not random:
-        return {}
     budget = part["search"]["seconds"] + sum(row["seconds"] for row in searched)
-    bought, spent = [], 0.0
-    for row in random:
-        if bought and spent + row["seconds"] > budget:
+    bought: list[Part] = []
+    for row in (row for name, row in rows.items() if name.startswith("random")):
+        if bought and sum(one["seconds"] for one in (*bought, row)) > budget:
             break
         bought.append(row)
-        spent += row["seconds"]
-    best = [max(group, key=lambda row: row["validation_dice"]) for group in (searched, bought)]
-    return {"search": best[0]["name"], "random-search": best[1]["name"]}
+    return budget, searched, bought
 
 
 def regret(part: Part) -> float:
@@ -141,7 +162,7 @@ def summary_targets(parts: Mapping[str, Sequence[Part]]) -> list[Target]:
         return []
     mean = fmean(_regret(found) for found in parts.values())
     found = [Target.at_most(_MEAN_REGRET, round(mean, 5), 0.001)]
-    gained = differences(every, "search", "random-search")
+    gained = differences([part for part in every if is_equal_cost(part)], "search", "random-search")
     if gained:
         mean, low, _ = interval(gained)
         found += [
@@ -260,22 +281,45 @@ def lines(name: str, parts: Sequence[Part]) -> list[str]:
     told = [
         f"{name}: {len(parts)} parts; recommended {', '.join(part['recommended'] for part in parts)};"
         f" verdicts {', '.join(part['verdict'] for part in parts)}",
-        "| row | Dice | gain over the host, 95 % interval | trained | latency over the host's |",
+        "",
+        "| row | Dice | gain over the host, 95 % interval | trained | FLOPs added |",
         "|---|---|---|---|---|",
     ]
     for row in names:
         dice = [value for part in parts for value in row_of(part, row).values()]
         if dice:
-            gain = interval(differences(parts, row, "host"))
-            shown = f"{gain[0]:+.4f} ({gain[1]:+.4f} to {gain[2]:+.4f})"
-            told.append(f"| {row} | {fmean(dice):.4f} | {shown} | {_cost(parts, row)} |")
-    return told
+            cost = _cost(parts, row)
+            told.append(f"| {row} | {fmean(dice):.4f} | {_shown(parts, row, 'host')} | {cost} |")
+    told += ["", *(f"- {one} over {other}: {_shown(parts, one, other)}" for one, other in _PAIRS)]
+    share = fmean(map(share_spent, parts))
+    return [*told, f"- random-search cost {100 * share:.0f} % of what the search cost", ""]
+
+
+_PAIRS = (
+    ("implanted", "adapter"),
+    ("implanted", "random"),
+    ("implanted", "full"),
+    ("search", "random-search"),
+)
+
+
+def _shown(parts: Sequence[Part], one: str, other: str) -> str:
+    found = differences(parts, one, other)
+    if not found:
+        return "not measured"
+    mean, low, high = interval(found)
+    return f"{mean:+.4f} ({low:+.4f} to {high:+.4f})"
 
 
 def _cost(parts: Sequence[Part], row: str) -> str:
-    kind = row.rstrip("0123456789")
-    same = [one for part in parts for one in part["rows"] if one["name"].rstrip("0123456789") == kind]
+    """Return trained parameters and the share of FLOPs added; times of a loaded machine say little."""
+    same = [
+        (one, next(other for other in part["rows"] if other["name"] == "host"))
+        for part in parts
+        for one in part["rows"]
+        if one["name"] == row or (row == "random" and one["name"].startswith("random"))
+    ]
     if not same:
         return "– | –"
-    latency = fmean(one["latency"]["it"] / one["latency"]["host"] for one in same)
-    return f"{round(fmean(one['trainable'] for one in same))} | {latency:.2f}"
+    added = fmean(one["flops"] / host["flops"] - 1 for one, host in same)
+    return f"{round(fmean(one['trainable'] for one, _ in same))} | {100 * added:.0f} %"

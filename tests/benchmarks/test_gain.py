@@ -18,8 +18,11 @@ from benchmarks.gain.tables import (
     differences,
     equal_cost,
     interval,
+    is_equal_cost,
     lines,
     regret,
+    share_spent,
+    summary_targets,
     targets,
 )
 from benchmarks.gain.tasks import TASKS, Place, Task, deal
@@ -96,6 +99,21 @@ def test_random_cells_buy_as_much_as_the_search_cost_and_validation_takes_the_be
     assert differences([rows], "search", "random-search") == pytest.approx([-0.2, -0.2])
     fixed = {**part(host=(0.1, 0.1), sep5=(0.8, 0.8), **cells), "same": {"searched": "sep5"}}
     assert equal_cost(fixed) == {"search": "sep5", "random-search": "random2"}
+
+
+def test_a_search_is_only_compared_at_equal_cost_where_there_were_random_cells_enough():
+    cells = {"random1": (0.5, 0.5), "random2": (0.6, 0.6)}
+    rows = part(
+        host=(0.1, 0.1), searched=(0.7, 0.7), **cells
+    )  # 25 s against 20 s, and there are no more cells
+    assert share_spent(rows) == pytest.approx(0.8)
+    assert not is_equal_cost(rows)
+    assert not [target for target in summary_targets({"lines": [rows]}) if "random" in target.name]
+    cheaper = {**rows, "search": {"seconds": 12.0}}  # 22 s
+    assert is_equal_cost(cheaper)
+    (mean,) = (t for t in summary_targets({"lines": [cheaper]}) if t.name.endswith("cost, mean"))
+    assert mean.value == pytest.approx(0.1)
+    assert "- random-search cost 80 % of what the search cost" in lines("lines", [rows])
 
 
 def test_cost_is_compared_with_that_of_the_best_row_with_a_frozen_host():
