@@ -103,9 +103,8 @@ def test_random_cells_buy_as_much_as_the_search_cost_and_validation_takes_the_be
 
 def test_a_search_is_only_compared_at_equal_cost_where_there_were_random_cells_enough():
     cells = {"random1": (0.5, 0.5), "random2": (0.6, 0.6)}
-    rows = part(
-        host=(0.1, 0.1), searched=(0.7, 0.7), **cells
-    )  # 25 s against 20 s, and there are no more cells
+    both = {"implanted": (0.7, 0.7), "searched": (0.7, 0.7)}
+    rows = part(host=(0.1, 0.1), **both, **cells)  # 25 s against 20 s, and there are no more cells
     assert share_spent(rows) == pytest.approx(0.8)
     assert not is_equal_cost(rows)
     assert not [target for target in summary_targets({"lines": [rows]}) if "random" in target.name]
