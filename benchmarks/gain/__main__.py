@@ -70,7 +70,7 @@ def _report(as_json: bool) -> int:
         found = [part for part in written.get("parts", {}).values() if part["task"] == task.name]
         parts |= {task.name: found} if found else {}
     told = summary(parts, WHOLE, TASKS) | {key: written.get(key) for key in ("machine", "versions", "commit")}
-    told["bars"] = bars(parts, [task.name for task in TASKS])
+    told["bars"] = bars(parts, [task.name for task in TASKS], len(WHOLE.splits) * len(WHOLE.seeds))
     if as_json:
         print(json.dumps(told, indent=2))
     else:

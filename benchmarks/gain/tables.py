@@ -172,41 +172,46 @@ def summary_targets(parts: Mapping[str, Sequence[Part]]) -> list[Target]:
     return found
 
 
-def bars(parts: Mapping[str, Sequence[Part]], tasks: Sequence[str]) -> list[dict[str, Any]]:
+def bars(parts: Mapping[str, Sequence[Part]], tasks: Sequence[str], whole: int) -> list[dict[str, Any]]:
     """Return every bar of every task, and those of all together: held, missed, or not measured.
 
     Args:
         parts: the finished ones, by task.
         tasks: names of all tasks, measured or not.
+        whole: parts that a task has in all.
     """
     found = [
-        _told(target, len(parts[name]))
+        _told(target, len(parts[name]), whole)
         for name in tasks
         if name in parts
         for target in targets(name, parts[name])
     ]
-    found += [_told(target, sum(map(len, parts.values()))) for target in summary_targets(parts)]
+    every = sum(map(len, parts.values()))
+    found += [_told(target, every, whole * len(tasks)) for target in summary_targets(parts)]
     names = [f"{name}: {bar.words}" for name in tasks for bar in bars_of(name)]
-    missing = [
-        name
-        for name in (*names, _MEAN_REGRET, *_SEARCHED, _EARLY)
-        if name not in {row["name"] for row in found}
-    ]
+    known = {row["name"] for row in found}
+    missing = [name for name in (*names, _MEAN_REGRET, *_SEARCHED, _EARLY) if name not in known]
     return found + [{"name": name, "outcome": "not measured", "parts": 0} for name in missing]
 
 
-def _told(target: Target, parts: int) -> dict[str, Any]:
-    return {**target.to_dict(), "outcome": "holds" if target.holds else "missed", "parts": parts}
+def _told(target: Target, parts: int, whole: int) -> dict[str, Any]:
+    return {
+        **target.to_dict(),
+        "outcome": "holds" if target.holds else "missed",
+        "parts": parts,
+        "whole": whole,
+    }
 
 
 def bar_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return bars as a table in Markdown; those that were not measured are named below it."""
+    """Return bars as a table in Markdown; below it tasks and bars that were not measured."""
     told = ["| bar | value | limit | parts | |", "|---|---|---|---|---|"]
     for row in rows:
         if row["parts"]:
             word = "**missed**" if row["outcome"] == "missed" else row["outcome"]
-            told.append(f"| {row['name']} | {row['value']:.4f} | {row['bar']:g} | {row['parts']} | {word} |")
-    missing = [row["name"] for row in rows if not row["parts"]]
+            parts = f"{row['parts']} of {row['whole']}"
+            told.append(f"| {row['name']} | {row['value']:.4f} | {row['bar']:g} | {parts} | {word} |")
+    missing = dict.fromkeys(row["name"].partition(": ")[0] for row in rows if not row["parts"])
     return [*told, "", f"Not measured: {'; '.join(missing) or 'nothing'}."]
 
 

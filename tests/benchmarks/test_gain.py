@@ -141,7 +141,7 @@ def test_targets_that_are_missed_are_said_to_be():
 
 
 def test_every_bar_is_held_or_missed_or_not_measured_and_says_on_how_many_parts():
-    rows = {row["name"]: row for row in bars({"nuclei-200": [PART]}, ["nuclei-200", "lines"])}
+    rows = {row["name"]: row for row in bars({"nuclei-200": [PART]}, ["nuclei-200", "lines"], 6)}
     assert {name: row["outcome"] for name, row in rows.items() if name.startswith("nuclei-200")} == {
         "nuclei-200: regret": "holds",
         "nuclei-200: cost over the best frozen row's": "holds",
@@ -156,10 +156,12 @@ def test_every_bar_is_held_or_missed_or_not_measured_and_says_on_how_many_parts(
         "parts": 0,
     }
     told = bar_lines([*rows.values()])
-    assert "| nuclei-200: gain over the host | 0.0500 | 0.04 | 1 | holds |" in told
-    assert "| nuclei-200: share of what full fine-tuning gains | 0.7143 | 0.95 | 1 | **missed** |" in told
-    assert "lines: regret" in told[-1]
-    assert "early ending against the full schedule" in told[-1]
+    assert "| nuclei-200: gain over the host | 0.0500 | 0.04 | 1 of 6 | holds |" in told
+    assert (
+        "| nuclei-200: share of what full fine-tuning gains | 0.7143 | 0.95 | 1 of 6 | **missed** |" in told
+    )
+    assert told[-1].startswith("Not measured: lines; searched over random cells")
+    assert told[-1].endswith("; early ending against the full schedule.")
 
 
 def test_a_report_is_of_finished_parts_wherever_they_were_run(tmp_path, monkeypatch, capsys):
@@ -168,7 +170,7 @@ def test_a_report_is_of_finished_parts_wherever_they_were_run(tmp_path, monkeypa
     assert main(["--report"]) == 1
     told = capsys.readouterr().out
     assert "nuclei-200: 1 parts; recommended adapter; verdicts improved" in told
-    assert "| nuclei-200: gain over the host | 0.0500 | 0.04 | 1 | holds |" in told
+    assert "| nuclei-200: gain over the host | 0.0500 | 0.04 | 1 of 6 | holds |" in told
 
 
 def test_a_benchmark_that_is_told_what_to_do_knows_those_tasks():
