@@ -10,6 +10,7 @@ that suits `sep3` best, and judged by validation subjects.
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -22,7 +23,7 @@ import torch
 from surgeon.search import Config
 from surgeon.search.decision.panel import seat_panel
 from surgeon.search.decision.trials import Trials
-from surgeon.search.entrants import fixed_cell, plain_entrants, shared_genotype
+from surgeon.search.entrants import fixed_cell, plain_entrants, random_entrants, shared_genotype
 from surgeon.search.genotype import Genotype
 from surgeon.search.interrupts import StopRequest
 from surgeon.search.operations import OPERATIONS
@@ -44,6 +45,7 @@ SEARCHES: Mapping[str, Mapping[str, Any]] = {
         name: QUICK.settings[name] for name in ("partial", "weight_rate", "architecture_rate")
     },
 }
+RANDOM = 6
 _SAME = ("steps", "epochs", "retrain_epochs", "states", "search_cases")
 
 
@@ -76,7 +78,7 @@ def measure_world(name: str, place: Place, seed: int, *, searched: bool = False)
         name: of the world.
         place: where images are.
         seed: of everything but the images.
-        searched: search, too.
+        searched: draw random cells and search, too.
     """
     host, cohort, settings = open_world(name, place)
     settings = {"seed": seed, **{key: QUICK.settings[key] for key in _SAME}, **settings}
@@ -102,6 +104,8 @@ def measure_world(name: str, place: Place, seed: int, *, searched: bool = False)
 
     for word, genotype in _fixed(plan):
         train(word, genotype)
+    for one in itertools.islice(random_entrants(plan.specs, plan.config), RANDOM if searched else 0):
+        train(one.name, one.genotype)
     for word, changes in SEARCHES.items() if searched else ():
         other = planned(**changes)
         train(word, search_cells(other, other.supply(), Loop(StopRequest())).genotype)
@@ -122,7 +126,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, default=Path(default), help="the folder of the archives")
     parser.add_argument("--world", action="append", help="scenes-N or a task; repeat it for more")
     parser.add_argument("--seeds", type=int, default=1, help="as many for each world")
-    parser.add_argument("--searched", action="store_true", help="search as well")
+    parser.add_argument("--searched", action="store_true", help="random cells and searches as well")
     options = parser.parse_args(arguments)
     place = Place(KEPT / "data", options.data)
     cases = [(name, seed) for name in options.world or WORLDS for seed in range(options.seeds)]
