@@ -24,10 +24,11 @@ from .included import Include, parse_includes
 from .included import include as include_steps
 from .order import Order, find_policy
 from .placing import check_folder, check_name, placed_whole
+from .profiling import profile_stages
 from .proving import prove, prove_quantised
 from .targets import Precision, find_precision, find_target
 from .triton.repository import write_repository
-from .writing import write_network, write_quantised
+from .writing import Written, write_network, write_quantised
 
 
 def to_onnx(
@@ -46,6 +47,7 @@ def to_onnx(
     include: Sequence[str] = (),
     preparation: Preparation | None = None,
     regions: LabelRegions | None = None,
+    profile_passes: bool = False,
 ) -> Artifact:
     """Export a network to ONNX, prove that the file computes the same, and write it.
 
@@ -75,6 +77,8 @@ def to_onnx(
         preparation: what `normalise` goes by.
         regions: the label values of each channel, where its classes overlap: `argmax` then paints one over
             the other in their order.
+        profile_passes: whether the graph after each fusion pass is timed as well, in float32; each is
+            translated anew for that.
 
     Raises:
         InputError: an option, the example or a sample cannot be used.
@@ -96,6 +100,7 @@ def to_onnx(
         find_policy(sizes),
         dict(metadata or {}),
         second_opinion,
+        profile_passes,
     )
     if order.precision is Precision.INT8 and not order.samples:
         raise InputError(
@@ -137,7 +142,9 @@ def _export(order: Order, steps: _Steps, part: Path) -> Artifact:
         return _proved(_with_steps(order, steps), part / "model.onnx")
     # Labels hide differences: what they are taken from is proved first.
     scores = replace(steps, names=tuple(step for step in steps.names if step is not Include.ARGMAX))
-    exact = replace(order, precision=Precision.FP32) if order.precision is Precision.INT8 else order
+    exact = replace(order, profile=False)
+    if order.precision is Precision.INT8:
+        exact = replace(exact, precision=Precision.FP32)
     before = _proved(_with_steps(exact, scores), part / "scores.onnx")
     before.model.unlink()
     artifact = _proved(_with_steps(order, steps), part / "model.onnx")
@@ -147,14 +154,20 @@ def _export(order: Order, steps: _Steps, part: Path) -> Artifact:
 
 def _proved(order: Order, path: Path) -> Artifact:
     if order.precision is not Precision.INT8:
-        return prove(order, write_network(order, path))
+        written = write_network(order, path)
+        return _profiled(order, written, prove(order, written))
     # The translation is proved in float32; int8 then answers for rounding alone.
     exact = replace(order, precision=Precision.FP32)
     plain = write_network(exact, path.with_name("fp32.onnx"))
-    proved = prove(exact, plain)
+    proved = _profiled(order, plain, prove(exact, plain))
     artifact = prove_quantised(order, plain, proved, write_quantised(order, plain, path))
     plain.path.unlink()
     return artifact
+
+
+def _profiled(order: Order, written: Written, artifact: Artifact) -> Artifact:
+    """Say of each pass how long a run took before and after it, where that is wanted."""
+    return replace(artifact, fusion=profile_stages(order, written)) if order.profile else artifact
 
 
 def _with_steps(order: Order, steps: _Steps) -> Order:

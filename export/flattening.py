@@ -36,6 +36,7 @@ from .functional import without_mutation
 
 # No image is this large; torch.export writes infinity in several ways.
 _NO_LIMIT = 1 << 31
+_CHECKS = {torch.ops.aten._assert_scalar.default, torch.ops.aten._assert_tensor_metadata.default}
 _EXPORTERS = ("torch.export", "torch.onnx", "torch._export", "onnxscript", "onnx_ir")
 
 
@@ -252,9 +253,12 @@ def _functional_graph(program: ExportedProgram) -> fx.GraphModule:
 
 
 def _without_assertions(module: fx.GraphModule) -> fx.GraphModule:
-    """Take out what only checks sizes while running: ONNX has no word for it; the gate tries the sizes."""
+    """Take out what only checks sizes and types while running: ONNX has no word for it; the gate tries them.
+
+    The check of a type reads a tensor besides those that compute with it, and passes count its readers.
+    """
     for node in list(module.graph.nodes):
-        if node.target is torch.ops.aten._assert_scalar.default:
+        if node.target in _CHECKS:
             module.graph.erase_node(node)
     module.graph.eliminate_dead_code()
     module.recompile()

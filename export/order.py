@@ -34,6 +34,7 @@ class Order:
     sizes: SizePolicy
     metadata: dict[str, Any]
     second_opinion: bool
+    profile: bool = False
 
     def host(self, example: Example) -> Any:
         """Run the original network."""

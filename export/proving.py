@@ -61,7 +61,7 @@ def prove(order: Order, written: Written) -> Artifact:
         threshold=gate.threshold,
         second_opinion=_second_opinion(order, written, proved),
         provider=provider,
-        fusion=written.passes,
+        fusion=written.fused.passes,
         nodes=len(written.model.graph),
         kept_in_fp32=written.kept_in_fp32,
         latency=_compare_latency(order, {"export": export}),

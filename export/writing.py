@@ -21,7 +21,7 @@ from .flattening import (
     flatten,
     leaves_of,
 )
-from .fusion import PASSES, PassReport, cpu_passes, fuse
+from .fusion import PASSES, Fused, cpu_passes, fuse
 from .naming import input_names, output_names
 from .onnx import build_model, write_model
 from .order import Order, SizePolicy
@@ -40,7 +40,8 @@ class Written:
         flat: the network as a traced graph.
         program: the fused graph that was translated.
         plain: the translation in float32.
-        passes: what was fused.
+        fused: that graph, and what each pass changed.
+        names: of inputs and of outputs.
         kept_in_fp32: nodes that another precision left alone, with the reason.
     """
 
@@ -49,7 +50,8 @@ class Written:
     flat: Flat
     program: ExportedProgram
     plain: ir.Model
-    passes: tuple[PassReport, ...]
+    fused: Fused
+    names: tuple[tuple[str, ...], tuple[str, ...]]
     kept_in_fp32: dict[str, str]
 
 
@@ -61,18 +63,18 @@ def write_network(order: Order, path: Path) -> Written:
     flat = _flatten(order, model, example, step)
     on_cpu = order.target.provider == "CPUExecutionProvider"
     passes = cpu_passes(max(step, 1)) if on_cpu else PASSES
-    fused = fuse(flat.graph_module, example.args, example.kwargs, passes=passes)
+    fused = fuse(flat.graph_module, example.args, example.kwargs, passes=passes, keep_stages=order.profile)
     # The passes work on a graph with its weights inside; the exporter wants a program again.
     program = export_program(fused.graph_module, flat.example, flat.freedom)
-    names = input_names(example, program.graph_signature.user_inputs)
+    names = (input_names(example, program.graph_signature.user_inputs), output_names(output))
     metadata = {"name": order.name, **order.metadata}
-    written = build_model(program, order.target.opset, names, output_names(output), metadata)
+    written = build_model(program, order.target.opset, *names, metadata)
     plain = written.clone()
     kept: dict[str, str] = {}
     if order.precision is Precision.FP16:
         written, kept = halve(written, [leaves_of(example), *_real_inputs(order, flat.freedom)])
     write_model(written, path)
-    return Written(path, written, flat, program, plain, fused.passes, kept)
+    return Written(path, written, flat, program, plain, fused, names, kept)
 
 
 def write_quantised(order: Order, plain: Written, path: Path) -> Written:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from .batchnorm import fold_batchnorm
 from .composing import compose_convolutions
 from .constants import fold_constants
 from .draft import count_nodes
+from .flops import FlopCounter
 from .joining import join_parallel_convolutions, merge_repeated_parts
 from .leading import fold_leading_batchnorm
 from .neutral import remove_neutral
@@ -68,16 +70,27 @@ _ROUNDS = 8
 
 
 @dataclass(frozen=True, slots=True)
+class Stage:
+    """A graph right after a pass that changed it."""
+
+    name: str
+    graph_module: fx.GraphModule
+
+
+@dataclass(frozen=True, slots=True)
 class Fused:
     """A fused graph and how it was made.
 
     Attributes:
         graph_module: the graph; the very one that came in when nothing could be fused.
         passes: one report for each pass that ran, in the order of `PASSES`.
+        stages: the graphs in between where they were wanted, in the order they were made; a pass may be
+            there several times.
     """
 
     graph_module: fx.GraphModule
     passes: tuple[PassReport, ...]
+    stages: tuple[Stage, ...] = ()
 
     @property
     def changed(self) -> int:
@@ -91,6 +104,7 @@ def fuse(
     kwargs: dict[str, Any] | None = None,
     *,
     passes: tuple[tuple[str, Pass], ...] = PASSES,
+    keep_stages: bool = False,
 ) -> Fused:
     """Fuse an ATen graph.
 
@@ -100,6 +114,7 @@ def fuse(
         inputs: example inputs `(N, C, *spatial)` to replay every pass on; a trace brings its own.
         kwargs: example keyword inputs.
         passes: what to run.
+        keep_stages: whether the graphs between the passes are kept too.
 
     Returns:
         the new graph; the input graph is untouched. A pass whose output would differ from its input by more
@@ -113,49 +128,82 @@ def fuse(
         reason = f"{mutating[0].name} writes in place: flatten the network first"
         return Fused(source, tuple(_refused(source, name, mutating[0], reason) for name, _ in passes))
     reports: dict[str, PassReport] = {}
-    current = source
+    stages: list[Stage] = []
+    play = partial(_play, inputs=inputs, kwargs=kwargs or {}) if inputs is not None else None
+    current = _Known(source, play(source) if play else None)
     for _ in range(_ROUNDS):
         before = current
         for name, run in passes:
-            current, report = _run_checked(run, current, inputs, kwargs)
+            current, report = _run_checked(run, current, play)
             reports[name] = join_reports(reports[name], report) if name in reports else report
+            stages += [Stage(name, current.graph_module)] if keep_stages and report.changed else []
         if current is before:
             break
-    return Fused(current, tuple(reports[name] for name, _ in passes))
+    return Fused(current.graph_module, tuple(reports[name] for name, _ in passes), tuple(stages))
 
 
-def _run_checked(
-    run: Pass, source: fx.GraphModule, inputs: tuple[Any, ...] | None, kwargs: dict[str, Any] | None
-) -> tuple[fx.GraphModule, PassReport]:
+@dataclass(frozen=True, slots=True)
+class _Played:
+    """What a graph gives on the example, and the operations that took."""
+
+    outputs: Any
+    flops: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A graph, and what it does with the example if there is one."""
+
+    graph_module: fx.GraphModule
+    played: _Played | None
+
+    @property
+    def flops(self) -> int | None:
+        return None if self.played is None else self.played.flops
+
+
+_Play = Callable[[fx.GraphModule], _Played]
+
+
+def _play(graph_module: fx.GraphModule, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> _Played:
+    with torch.no_grad(), FlopCounter() as counter:
+        outputs = graph_module(*inputs, **kwargs)
+    return _Played(outputs, counter.total)
+
+
+def _run_checked(run: Pass, source: _Known, play: _Play | None) -> tuple[_Known, PassReport]:
     """Run a pass and keep its output only if it replays equal to its input."""
-    fused, report = run(source)
-    if not report.changed or inputs is None:
-        return fused, report
-    moved = _movement(source, fused, inputs, kwargs or {})
+    fused, report = run(source.graph_module)
+    report = replace(report, flops_before=source.flops, flops_after=source.flops)
+    if not report.changed:
+        return source, report
+    if play is None or source.played is None:
+        return _Known(fused, None), report
+    played, moved = _replay(source, fused, play)
     if not moved:
-        return fused, report
-    output = next(iter(reversed(source.graph.nodes)))
+        return _Known(fused, played), replace(report, flops_after=played.flops)
+    output = next(iter(reversed(source.graph_module.graph.nodes)))
     dropped = Rejected(output.name, f"dropped: {moved}")
     return source, replace(
         report, changed=0, nodes_after=report.nodes_before, details=(), rejected=(*report.rejected, dropped)
     )
 
 
-def _movement(
-    source: fx.GraphModule, fused: fx.GraphModule, inputs: tuple[Any, ...], kwargs: dict[str, Any]
-) -> str:
-    """Say how the outputs of a fused graph moved; empty where they did not."""
-    with torch.no_grad():
-        expected = source(*inputs, **kwargs)
-        try:
-            difference = compare(expected, fused(*inputs, **kwargs))
-        except (RuntimeError, ValueError) as problem:
-            # A view asks for the strides that a tensor had before it was made a constant.
-            return f"the output can no longer be computed: {str(problem).splitlines()[0][:120]}"
-    dtype = next((value.dtype for value in source.state_dict().values() if value.is_floating_point()), None)
+def _replay(source: _Known, fused: fx.GraphModule, play: _Play) -> tuple[_Played, str]:
+    """Run a fused graph, and say how its outputs moved; nothing where they did not."""
+    assert source.played is not None
+    try:
+        played = play(fused)
+        difference = compare(source.played.outputs, played.outputs)
+    except (RuntimeError, ValueError) as problem:
+        # A view asks for the strides that a tensor had before it was made a constant.
+        reason = f"the output can no longer be computed: {str(problem).splitlines()[0][:120]}"
+        return source.played, reason
+    values = source.graph_module.state_dict().values()
+    dtype = next((value.dtype for value in values if value.is_floating_point()), None)
     if difference.relative <= _TOLERANCES.get(dtype, 1e-2) if dtype else difference.equal:
-        return ""
-    return f"the output moved by {difference.relative:.1e} of its range"
+        return played, ""
+    return played, f"the output moved by {difference.relative:.1e} of its range"
 
 
 def _refused(source: fx.GraphModule, name: str, node: fx.Node, reason: str) -> PassReport:

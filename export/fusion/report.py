@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 
@@ -23,11 +23,19 @@ class Rejected:
 class PassReport:
     """What one pass changed.
 
+    Where it ran several times, with others in between, "before" is what it was given first and "after" that
+    less what it took away each time: the difference is its own.
+
     Attributes:
         name: the pass, as in `PASSES`.
         changed: how many places it rewrote.
         nodes_before: computing nodes (inputs, constants and the output not counted) it was given.
         nodes_after: computing nodes it gave back.
+        flops_before: floating-point operations of the graph it was given, at the example's size; None where
+            there was no example.
+        flops_after: those of the graph it gave back.
+        milliseconds_before: median time of a run of the graph it was given; None where that was not measured.
+        milliseconds_after: the same of the graph it gave back.
         details: one line for each place it rewrote.
         rejected: the places it looked at and left, with the reason.
     """
@@ -38,6 +46,10 @@ class PassReport:
     nodes_after: int
     details: tuple[str, ...] = ()
     rejected: tuple[Rejected, ...] = ()
+    flops_before: int | None = None
+    flops_after: int | None = None
+    milliseconds_before: float | None = None
+    milliseconds_after: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON."""
@@ -47,11 +59,14 @@ class PassReport:
 
 def join_reports(first: PassReport, later: PassReport) -> PassReport:
     """Join two runs of the same pass; the later run knows best what could not be rewritten."""
-    return PassReport(
-        first.name,
-        first.changed + later.changed,
-        first.nodes_before,
-        later.nodes_after if later.changed else first.nodes_after,
-        first.details + later.details,
-        later.rejected,
+    flops = first.flops_after
+    if flops is not None and later.flops_before is not None and later.flops_after is not None:
+        flops += later.flops_after - later.flops_before
+    return replace(
+        first,
+        changed=first.changed + later.changed,
+        nodes_after=first.nodes_after + later.nodes_after - later.nodes_before,
+        details=first.details + later.details,
+        rejected=later.rejected,
+        flops_after=flops,
     )

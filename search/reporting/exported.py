@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from surgeon.rendering import format_seconds, format_shape
+from surgeon.rendering import format_count, format_seconds, format_shape
 
 from .html import Html, absent, details, facts, join, paragraph, sentence, table, tag
 from .reading import Record
@@ -140,12 +140,14 @@ def _fusion(export: Mapping[str, Any]) -> Html:
         (
             str(one["name"]).replace("_", " "),
             one["changed"],
-            f"{one['nodes_before']} → {one['nodes_after']}" if "nodes_before" in one else "–",
+            _change(one, "nodes", str),
+            _change(one, "flops", format_count),
+            _change(one, "milliseconds", "{:.2f}".format),
             len(one.get("rejected") or ()),
         )
         for one in passes
     ]
-    head = ("pass", "places rewritten", "nodes", "places left alone")
+    head = ("pass", "places rewritten", "nodes", "FLOPs", "milliseconds", "places left alone")
     reasons = [
         (str(one["name"]).replace("_", " "), left["node"], left["reason"])
         for one in passes
@@ -153,3 +155,9 @@ def _fusion(export: Mapping[str, Any]) -> Html:
     ]
     why = details("Why places were left alone", table(("pass", "node", "reason"), reasons, text_columns=3))
     return join((tag("h3", "Fusion passes"), table(head, rows), why if reasons else ""))
+
+
+def _change(one: Mapping[str, Any], name: str, show: Callable[[Any], str]) -> str:
+    """Say how a count was before and after a pass; a dash where it is not known."""
+    before, after = one.get(f"{name}_before"), one.get(f"{name}_after")
+    return "–" if before is None or after is None else f"{show(before)} → {show(after)}"

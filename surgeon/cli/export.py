@@ -73,6 +73,13 @@ OpinionOption = Annotated[
         help="Ask ONNX's reference evaluator as well, where the network is small enough for it.",
     ),
 ]
+ProfileOption = Annotated[
+    bool,
+    typer.Option(
+        "--profile-passes",
+        help="Time the network after each fusion pass as well; each is translated anew, some seconds each.",
+    ),
+]
 AcceptOption = Annotated[
     bool,
     typer.Option("--allow-worse", help="Export an implanted network that was found worse than its host."),
@@ -98,6 +105,7 @@ def export(
     second_opinion: OpinionOption = True,
     include: IncludeOption = None,
     licence: LicenceOption = None,
+    profile_passes: ProfileOption = False,
     allow_worse: AcceptOption = False,
     checkpoint: CheckpointOption = None,
     arg: ArgumentOption = None,
@@ -113,9 +121,8 @@ def export(
     with answering(traceback) as answer:
         network = open_network(HostRequest.from_options(subject, checkpoint, arg, shape, trust))
         refuse_worse(network, allow_worse)
-        order = Order(
-            out, target, precision, name, sizes, second_opinion, parse_names(include) or (), licence
-        )
+        steps = parse_names(include) or ()
+        order = Order(out, target, precision, name, sizes, second_opinion, steps, licence, profile_passes)
         most = {"most": CALIBRATING} if precision == "int8" else {}
         report = export_network(network, order, read_samples(network, data, **most))
         if precision == "int8" and data is not None:
@@ -139,6 +146,7 @@ class Order:
         second_opinion: whether ONNX's reference evaluator is asked.
         include: steps inside the file.
         licence: what the file says of it.
+        profile_passes: whether every fusion pass is timed.
     """
 
     out: Path
@@ -149,6 +157,7 @@ class Order:
     second_opinion: bool = True
     include: tuple[str, ...] = ()
     licence: str | None = None
+    profile_passes: bool = False
 
 
 def export_network(network: Network, order: Order, samples: tuple[Tensor, ...]) -> dict[str, Any]:
@@ -176,6 +185,7 @@ def export_network(network: Network, order: Order, samples: tuple[Tensor, ...]) 
         include=order.include,
         preparation=network.host.preparation,
         regions=network.host.regions,
+        profile_passes=order.profile_passes,
     )
     if network.run is not None:
         from surgeon.search.reporting import write_report
@@ -215,8 +225,10 @@ def with_dice(report: dict[str, Any], folder: Path, network: Network, data: Path
 def show_export(answer: Answer, report: dict[str, Any], out: Path) -> None:
     """Print the proof, the files and the next command."""
     from .outcome import path_table
+    from .passes import fusion_table
 
     answer.say(parity_table(report))
+    answer.say(fusion_table(report["fusion"]))
     answer.say(latency_line(report), "")
     if "dice" in report:
         answer.say(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -150,9 +151,10 @@ def test_int8_is_calibrated_on_the_data_and_says_what_it_costs(
 
 
 def test_a_person_sees_proof_and_next_command(cli: Cli, tiny: str, tmp_path: Path) -> None:
-    done = cli("export", tiny, "--out", tmp_path / "x", "--sizes", "fixed")
+    done = cli("export", tiny, "--out", tmp_path / "x", "--sizes", "fixed", "--profile-passes")
     assert done.code == 0, done.err
     assert "argmax agreement" in done.out
+    assert re.search(r"fold batchnorm +2 +\d+ → \d+ +[\d.]+ M → [\d.]+ M +[\d.]+ → [\d.]+", done.out)
     assert "median latency here: host " in done.out
     assert "surgeon evaluate" in done.out
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from surgeon.export import PASSES, fuse
 from surgeon.export.fusion.draft import count_nodes
-from surgeon.export.fusion.report import PassReport
+from surgeon.export.fusion.report import PassReport, join_reports
 from torch import fx, nn
 
 from tests.export.networks import Cell, small_unet
@@ -86,6 +86,30 @@ def test_reports_are_plain_json_and_count_nodes():
     assert fused.passes[0].nodes_before == count_nodes(before)
     plain = json.loads(json.dumps([report.to_dict() for report in fused.passes]))
     assert {"name", "changed", "nodes_before", "nodes_after", "details", "rejected"} <= set(plain[0])
+
+
+def test_each_pass_says_what_it_spares():
+    # A convolution of 2 x 2 channels and 3x3 taps, a BatchNorm of a product and a sum, a ReLU; 36 places.
+    values = 2 * 2 * 6 * 6
+    layers = (nn.Conv2d(2, 2, 3, padding=1, bias=False), nn.BatchNorm2d(2), nn.ReLU())
+    before, x = graph_of(nn.Sequential(*layers), 2, 2, 6, 6)
+    fused = fuse(before, (x,), keep_stages=True)
+    report = next(report for report in fused.passes if report.name == "fold_batchnorm")
+    assert report.flops_before == values * (2 * 2 * 9 + 2 + 1)
+    assert report.flops_after == values * (2 * 2 * 9 + 1 + 1)
+    assert [(stage.name, stage.graph_module) for stage in fused.stages] == [
+        ("fold_batchnorm", fused.graph_module)
+    ]
+    assert fuse(before, (x,)).stages == ()
+    assert fuse(before).passes[0].flops_before is None
+
+
+def test_what_other_passes_do_in_between_is_not_counted():
+    first = PassReport("one", 1, 100, 90, flops_before=1000, flops_after=900)
+    later = PassReport("one", 2, 70, 65, flops_before=500, flops_after=490)
+    joined = join_reports(first, later)
+    assert (joined.changed, joined.nodes_before, joined.nodes_after) == (3, 100, 85)
+    assert (joined.flops_before, joined.flops_after) == (1000, 890)
 
 
 class Scale(nn.Module):

@@ -213,6 +213,8 @@ def export():
                 "changed": 9,
                 "nodes_before": 210,
                 "nodes_after": 180,
+                "flops_before": 5_120_000,
+                "flops_after": 4_980_000,
                 "details": ["bn_1"],
             },
             {

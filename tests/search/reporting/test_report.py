@@ -68,7 +68,7 @@ def test_a_whole_run_with_its_export(tmp_path):
         "467 k 489 k +4.7 %",
         "1×1×192×320 3.1e−6 4.4e−7 99.9999 %",
         "At the median the export is 2.12 times as fast as the network in PyTorch.",
-        "fold batchnorm 9 210 → 180 0",
+        "fold batchnorm 9 210 → 180 5.12 M → 4.98 M – 0",
         "odd size the host refuses it 1×1×255×255",
         "CPUExecutionProvider",
         "the factor is not a constant",

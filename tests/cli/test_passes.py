@@ -1,0 +1,43 @@
+"""The table of fusion passes at the end of an export."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from surgeon.cli.answer import Answer
+from surgeon.cli.passes import fusion_table
+
+
+def one(name: str, changed: int, **counts: float) -> dict[str, Any]:
+    return {"name": name, "changed": changed, **counts}
+
+
+def rows(*passes: dict[str, Any]) -> list[list[str]]:
+    out = io.StringIO()
+    Answer(out, io.StringIO()).say(fusion_table(list(passes)))
+    return [line.split() for line in out.getvalue().splitlines() if line.strip(" ─")]
+
+
+def test_each_pass_that_changed_something_has_a_row_and_all_have_a_sum() -> None:
+    first = one("fold_batchnorm", 9, nodes_before=30, nodes_after=21, flops_before=5e6, flops_after=4e6)
+    idle = one("fold_scale", 0, nodes_before=21, nodes_after=21, flops_before=4e6, flops_after=4e6)
+    last = one("compose", 1, nodes_before=21, nodes_after=19, flops_before=4e6, flops_after=3.5e6)
+    assert rows(first, idle, last) == [
+        ["fusion", "pass", "places", "nodes", "FLOPs"],
+        ["fold", "batchnorm", "9", "30", "→", "21", "5", "M", "→", "4", "M"],
+        ["compose", "1", "21", "→", "19", "4", "M", "→", "3.5", "M"],
+        ["all", "10", "30", "→", "19", "5", "M", "→", "3.5", "M"],
+    ]
+
+
+def test_times_are_shown_where_they_were_measured() -> None:
+    timed = one("fold", 1, nodes_before=3, nodes_after=2, milliseconds_before=4.0, milliseconds_after=3.25)
+    assert rows(timed)[1] == ["fold", "1", "3", "→", "2", "4.00", "→", "3.25"]
+    assert rows(timed)[0] == ["fusion", "pass", "places", "nodes", "ms"]
+
+
+def test_nothing_changed_is_said_in_a_line() -> None:
+    assert fusion_table([one("fold", 0, nodes_before=3, nodes_after=3)]) == (
+        "no fusion pass found anything to change"
+    )
