@@ -17,6 +17,7 @@ from .options import (
     CheckpointOption,
     InputOption,
     JsonOption,
+    PreparationOption,
     TracebackOption,
     TrustOption,
 )
@@ -102,6 +103,7 @@ def export(
     name: NameOption = "model",
     sizes: SizesOption = "free",
     data: SamplesOption = None,
+    preparation: PreparationOption = None,
     second_opinion: OpinionOption = True,
     include: IncludeOption = None,
     licence: LicenceOption = None,
@@ -119,7 +121,8 @@ def export(
     Parity is checked at several sizes, batches and seeds and on real images; when it fails, nothing is left.
     """
     with answering(traceback) as answer:
-        network = open_network(HostRequest.from_options(subject, checkpoint, arg, shape, trust))
+        request = HostRequest.from_options(subject, checkpoint, arg, shape, trust)
+        network = open_network(request, preparation)
         refuse_worse(network, allow_worse)
         steps = parse_names(include) or ()
         order = Order(out, target, precision, name, sizes, second_opinion, steps, licence, profile_passes)

@@ -42,19 +42,31 @@ class Network:
     classes: tuple[str, ...] | None = None
 
 
-def open_network(request: HostRequest) -> Network:
+def open_network(request: HostRequest, preparation: Path | None = None) -> Network:
     """Open a HOST, or a RUN by what it says of its host.
 
     Args:
         request: the first argument of a command with its options; for a RUN its spec is the folder.
+        preparation: a file that says how the host's images are prepared, whatever its form says.
 
     Raises:
         InputError: it cannot be opened.
         RunError: the run is not finished, or belongs to another host.
+        DataError: the preparation cannot be read.
     """
     if find_form(request.spec) is Form.RUN:
+        if preparation is not None:
+            raise InputError(
+                "a RUN knows how its images are prepared",
+                where=request.spec,
+                fix="leave out --preparation",
+            )
         return _open_run(request)
     host = request.open()
+    if preparation is not None:
+        from surgeon.data import read_preparation
+
+        host = dataclasses.replace(host, preparation=read_preparation(preparation))
     return Network(host.module, request.inputs_for(host), host, classes=host.classes)
 
 

@@ -178,6 +178,17 @@ def test_a_run_knows_its_own_host(cli: Cli, tmp_path: Path) -> None:
     check_refusal(done, "a RUN knows its own host")
 
 
+def test_a_run_knows_its_own_preparation(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "genotype.json").touch()
+    done = cli("export", tmp_path, "--out", tmp_path / "x", "--preparation", "a.toml")
+    check_refusal(done, "a RUN knows how its images are prepared")
+
+
+def test_a_preparation_of_an_export_that_does_not_exist(cli: Cli, tiny: str, out: Path) -> None:
+    check_refusal(cli("export", tiny, "--out", out, "--preparation", "none.toml"), "none.toml")
+    assert not out.exists()
+
+
 def test_a_run_without_a_report(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "host.json").write_text(f'{{"spec": "{TINY}:build"}}')
     (tmp_path / "implant.safetensors").touch()

@@ -8,10 +8,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
 from surgeon.cli import main
 from surgeon.cli.export import latency_line
+from surgeon.cli.served import read_recorded_data
+from surgeon.data import Preparation
 
 from .conftest import TINY, Cli
 
@@ -148,6 +151,25 @@ def test_int8_is_calibrated_on_the_data_and_says_what_it_costs(
     assert dice["network"] == of_host.json["dice_mean"]
     assert dice["export"] == of_export.json["dice_mean"]
     assert dice["cost"] == pytest.approx(dice["network"] - dice["export"])
+
+
+def test_a_preparation_given_to_an_export_goes_to_the_samples_and_into_the_file(
+    cli: Cli, tiny: str, images: Path, tmp_path: Path
+) -> None:
+    # Values up to 40: a calibration on images between 0 and 1 would cut them off.
+    (tmp_path / "p.toml").write_text('scale = "unit"\nstd = [0.025]\nmultiple = 4\n')
+    words = ("--precision", "int8", "--data", images, "--preparation", tmp_path / "p.toml")
+    done = cli("export", tiny, "--out", tmp_path / "x", *words, "--no-second-opinion", "--json")
+    assert done.code == 0, done.err
+    preparation, _ = read_recorded_data(tmp_path / "x")
+    assert preparation == Preparation(std=(0.025,), multiple=4)
+    of_host = cli("evaluate", tiny, "--data", images, "--preparation", tmp_path / "p.toml", "--json")
+    assert done.json["dice"]["network"] == of_host.json["dice_mean"]
+    # The step between the 256 values of an input: its images reach beyond 20, not 1.
+    constants = onnx.load(tmp_path / "x" / "model.onnx").graph.initializer
+    steps = [onnx.numpy_helper.to_array(each).item() for each in constants if each.name == "input_scale"]
+    assert len(steps) == 1
+    assert 255 * steps[0] > 20
 
 
 def test_a_person_sees_proof_and_next_command(cli: Cli, tiny: str, tmp_path: Path) -> None:
