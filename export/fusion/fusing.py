@@ -22,6 +22,7 @@ from .flops import FlopCounter
 from .joining import join_parallel_convolutions, merge_repeated_parts
 from .leading import fold_leading_batchnorm
 from .neutral import remove_neutral
+from .ordering import absorb_channel_order
 from .parallel import sum_parallel_convolutions
 from .planes import convolve_planes
 from .pools import fold_batchnorm_through_pool
@@ -43,6 +44,7 @@ PASSES: tuple[tuple[str, Pass], ...] = (
     ("fold_leading_batchnorm", fold_leading_batchnorm),
     ("drop_zero_channels", drop_zero_channels),
     ("share_equal_nodes", share_equal_nodes),
+    ("absorb_channel_order", absorb_channel_order),
     ("sum_parallel_convolutions", sum_parallel_convolutions),
     ("merge_repeated_parts", merge_repeated_parts),
     ("join_parallel_convolutions", join_parallel_convolutions),

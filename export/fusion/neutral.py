@@ -36,6 +36,9 @@ def remove_neutral(source: fx.GraphModule) -> tuple[fx.GraphModule, PassReport]:
         if shape_of(kept) is None or shape_of(kept) != shape_of(node) or _type(kept) != _type(node):
             draft.reject(node, "it changes the shape or the type of its input")
             continue
+        if node.target in _COPIES and any(reader.target is aten.view.default for reader in node.users):
+            draft.reject(node, "a view of it asks for its layout in memory")
+            continue
         draft.note(f"{node.name}: {str(node.target).removeprefix('aten.')} leaves {kept.name} as it is")
         draft.replace(node, kept)
     return draft.finish()

@@ -128,3 +128,14 @@ def test_zero_channels_before_a_grouped_convolution_are_left_with_the_reason():
     after, report = drop_zero_channels(before)
     assert after is before
     assert "not a convolution of one group" in report.rejected[0].reason
+
+
+def test_a_copy_that_a_view_needs_stays_with_the_reason():
+    class Viewed(nn.Module):
+        def forward(self, x):
+            return x.transpose(1, 2).contiguous().view(x.shape[0], -1) + 0
+
+    before, x = graph_of(Viewed(), 2, 4, 6)
+    after, report = remove_neutral(before)
+    assert "a view of it asks for its layout" in report.rejected[0].reason
+    assert_exact(before, after, x, sizes=(0,))
