@@ -1,8 +1,10 @@
 """Is the export right, small, and the fastest?
 
 Four hosts, each with a cell of one fixed genotype that uses every operation on all its skips, exported and
-run against eager torch, torch.compile, a plain `torch.onnx.export`, and that through onnxslim and onnxsim.
-`python -m benchmarks.export_speed [--quick] [--json]`; `--zoo` exports every network of the table of truth.
+run against eager torch, torch.compile, a plain `torch.onnx.export`, and that through onnxslim and onnxsim;
+then in int8, for its time and what it costs in Dice. Every host is a part, and its int8 another: what is
+finished is kept. `python -m benchmarks.export_speed [--quick] [--json] [--parts N] [HOST ...]`; `--zoo`
+exports every network of the table of truth.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,31 +27,24 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-import surgeon
+from benchmarks.export_hosts import HOSTS, implanted, settle
+from benchmarks.export_int8 import int8_line, quantised
 from benchmarks.export_zoo import zoo_rows, zoo_targets
 from benchmarks.isolation import Failed, isolated
 from benchmarks.record import Parts, Target, commit, conclude, machine, say, versions
 from surgeon.parity import compare
 
-LIMIT = 1800.0  # seconds for one host
+LIMIT = 1800.0  # seconds for one part
 RUNS, SECONDS = 40, 20.0
-SOURCES = ("export", "search/cells", "search/operations.py", "benchmarks/export_speed.py")
+SOURCES = (
+    "export",
+    "search/cells",
+    "search/operations.py",
+    *(f"benchmarks/export_{name}.py" for name in ("hosts", "int8", "speed")),
+)
 QUICK = ("unet", "segresnet")
 ADDED = "added over added by plain"
 NOT_MEASURED = ("GPU: fp16 p50 over eager fp32 and over the best other fp16 path, roofline bounds (no GPU)",)
-# Every operation of the search space.
-EDGES = (
-    ("input0", "state0", "sep3"),
-    ("input0", "state0", "pointwise"),
-    ("input0", "state1", "dil3"),
-    ("state0", "state1", "max3"),
-    ("input0", "state2", "avg3"),
-    ("state1", "state2", "sep5"),
-    ("state0", "state3", "none"),
-    ("state2", "state3", "identity"),
-    ("state2", "state4", "dil5"),
-    ("state3", "state5", "sep3"),
-)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -65,95 +61,45 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="a subset, within ten minutes on two cores")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.add_argument("--zoo", action="store_true", help="export the table of truth instead")
+    parser.add_argument("--parts", type=int, default=sys.maxsize, help="run at most so many new parts")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     parser.add_argument("names", nargs="*", help="hosts, or networks of the table; all when none is given")
     return parser
 
 
 def measured(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Measure host after host; a finished part is not run again."""
+    """Measure host after host, in float32 and in int8, each a part; a finished one is not run again."""
     chosen = options.names or (QUICK if options.quick else tuple(HOSTS))
     parts = Parts("export_speed", SOURCES) if not options.quick else None
-    rows = []
+    wanted: list[tuple[str, Callable[[], dict[str, Any]], Callable[[dict[str, Any]], str]]] = []
     for name in chosen:
-        row = _once(parts, name, lambda name=name: speed(name, compiled=not options.no_compile))  # type: ignore[misc]
+        compiled = not options.no_compile
+        wanted.append((name, partial(_isolated, name, operated, name, compiled), line))
+        wanted.append((f"{name} int8", partial(_isolated, f"{name} int8", quantised, name), int8_line))
+    left = options.parts
+    rows = []
+    for name, measure, render in wanted:
+        row = parts.find(name) if parts is not None else None
+        if row is None and left <= 0:
+            continue
+        if row is None:
+            left -= 1
+            row = measure()
+            if parts is not None and "failure" not in row:
+                parts.keep(name, row)
         rows.append(row)
-        say(line(row), options.json)
+        say(f"{name:12} FAILED {row['failure']}" if "failure" in row else render(row), options.json)
     return rows
 
 
-def _once(parts: Parts | None, name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    if parts is not None and name in parts.parts:
-        kept: dict[str, Any] = parts.parts[name]
-        return kept
-    row = measure()
-    if parts is not None and "failure" not in row:
-        parts.keep(name, row)
-    return row
-
-
-def speed(name: str, *, compiled: bool) -> dict[str, Any]:
-    """Measure a host in a process of its own."""
+def _isolated(name: str, measure: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    """Measure in a process of its own."""
+    start = time.monotonic()
     try:
-        return {"name": name, **isolated(operated, name, compiled, limit=LIMIT, start="spawn")}
+        row = isolated(measure, *arguments, limit=LIMIT, start="spawn")
     except Failed as problem:
-        return {"name": name, "failure": str(problem)}
-
-
-# --- hosts
-
-
-def _unet() -> tuple[nn.Module, Tensor]:
-    import segmentation_models_pytorch as smp
-
-    return smp.Unet("resnet34", encoder_weights=None, classes=2), torch.randn(1, 3, 128, 128)
-
-
-def _dynunet() -> tuple[nn.Module, Tensor]:
-    from monai.networks.nets import DynUNet
-
-    kernels, strides = (3, 3, 3, 3), (1, 2, 2, 2)
-    return DynUNet(3, 1, 3, kernels, strides, strides[1:], filters=(16, 32, 64, 128)), torch.randn(
-        1, 1, 32, 32, 32
-    )
-
-
-def _segresnet() -> tuple[nn.Module, Tensor]:
-    from monai.networks.nets import SegResNet
-
-    return SegResNet(3, 16, 1, 3), torch.randn(1, 1, 32, 32, 32)
-
-
-def _swinunetr() -> tuple[nn.Module, Tensor]:
-    from monai.networks.nets import SwinUNETR
-
-    return SwinUNETR(1, 2, feature_size=12), torch.randn(1, 1, 64, 64, 64)
-
-
-HOSTS: dict[str, Callable[[], tuple[nn.Module, Tensor]]] = {
-    "unet": _unet,
-    "dynunet": _dynunet,
-    "segresnet": _segresnet,
-    "swinunetr": _swinunetr,
-}
-
-
-def implanted(host: nn.Module, x: Tensor) -> nn.Module:
-    """Splice a cell of the fixed genotype, with weights that count, into every skip of a host."""
-    from surgeon.search.cells import CellSpec, DerivedCell
-    from surgeon.search.genotype import CellGenotype, Edge
-
-    genotype = CellGenotype(0.25, tuple(Edge(*edge) for edge in EDGES))
-    cells: dict[str, nn.Module] = {}
-    for skip in surgeon.inspect(host, x).skips:
-        if skip.implantable:
-            cell = DerivedCell(CellSpec(skip.merge_shape[1], x.ndim - 2, states=6), genotype)
-            with torch.no_grad():
-                if cell.exit.gamma is not None:
-                    cell.exit.gamma.fill_(0.5)
-            cells[skip.id] = cell
-    network: nn.Module = surgeon.splice(host, x, cells).eval()
-    return network
+        row = {"failure": str(problem)}
+    return {"name": name, **row, "seconds": round(time.monotonic() - start)}
 
 
 # --- measured
@@ -173,7 +119,8 @@ def operated(name: str, compiled: bool) -> dict[str, Any]:
     settle(network, x)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        artifact = to_onnx(network, x, place / "ours")
+        # What ONNX's reference evaluator says is part of `--zoo`.
+        artifact = to_onnx(network, x, place / "ours", second_opinion=False)
         files = {"ours": artifact.model, **others(network, x, place, "implanted")}
         files |= {"host plain": plain(host, x, place / "host.onnx")}
         calls: dict[str, Callable[[], Any]] = {"eager": lambda: network(x), "host eager": lambda: host(x)}
@@ -199,19 +146,6 @@ def operated(name: str, compiled: bool) -> dict[str, Any]:
         "worst": max(case.difference.relative for case in artifact.parity),
         "fusion": {report.name: report.changed for report in artifact.fusion},
     }
-
-
-def settle(network: nn.Module, x: Tensor) -> None:
-    """Give BatchNorms statistics of their inputs, so that values stay in range."""
-    norms = [part for part in network.modules() if getattr(part, "running_mean", None) is not None]
-    for part in norms:
-        part.training = True
-    with torch.no_grad():
-        for _ in range(3):
-            network(x)
-    network.eval()
-    for part in norms:
-        part.training = False
 
 
 def others(network: nn.Module, x: Tensor, place: Path, stem: str) -> dict[str, Path]:
@@ -325,8 +259,6 @@ def _paired(
 
 def line(row: dict[str, Any]) -> str:
     """Render a host's row."""
-    if "failure" in row:
-        return f"{row['name']:12} FAILED {row['failure']}"
     times = ", ".join(f"{name} {value:.1f}" for name, value in row["milliseconds"].items())
     counts = ", ".join(f"{name} {c['nodes']}/{c['initialisers']}" for name, c in row["counts"].items())
     told = ", ".join(f"{name} {value}" for name, value in row["ratios"].items())
@@ -347,9 +279,10 @@ BARS = (
 def summary(rows: list[dict[str, Any]], zoo: list[dict[str, Any]], quick: bool) -> dict[str, Any]:
     """Return the whole result as plain JSON."""
     targets = []
-    good = [row for row in rows if "failure" not in row]
-    if rows:
-        targets.append(Target.at_least("hosts exported with parity", len(good), len(rows)))
+    in_float = [row for row in rows if not row["name"].endswith("int8")]
+    good = [row for row in in_float if "failure" not in row]
+    if in_float:
+        targets.append(Target.at_least("hosts exported with parity", len(good), len(in_float)))
     hidden = [row["name"] for row in good if ADDED not in row["ratios"]]
     unknown = [f"{name}: {ADDED} (nothing that stands out of the noise)" for name in hidden]
     for name, bar in BARS if good else ():

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from .calls import caller
 from .convolutions import Convolution, read_convolution, write_convolution
 from .draft import Draft, arguments_of, shape_of
 from .report import PassReport
@@ -21,7 +22,8 @@ def compose_convolutions(source: fx.GraphModule) -> tuple[fx.GraphModule, PassRe
 
     Between the two may be a concatenation (of cells' states, or of a decoder's parts) and a sum (a cell's
     way out beside the skip): `V cat(s + W x, d) = V' cat(s, x, d)`. It is done where it takes no more
-    products, and where it is exact: a kernel that pads sees zeros beyond the border, not `b`.
+    products. A kernel that pads sees zeros beyond the border, not `b`: there a channel of ones brings it in,
+    which is padded alike: `V (W x + b) = V' cat(x, 1)`.
     """
     draft = Draft(source, "compose_convolutions")
     for node in list(draft.graph.nodes):
@@ -100,19 +102,23 @@ def _is_pointwise(convolution: Convolution) -> bool:
 
 def _refusal(outer: Convolution, inner: _Inner) -> str:
     """Return why two convolutions stay two; empty when they can be one."""
-    biased = inner.convolution.bias is not None and bool((inner.convolution.bias != 0).any())
-    if biased and not outer.is_unpadded:
-        return "the next convolution pads with zeros: the bias would be missing at its border"
     if any(_channels(part) == 0 for part in inner.parts):
         return "the channels of what is read beside it are not known"
     read, made = inner.convolution.channels_in, inner.convolution.channels_out
     products = outer.channels_out * math.prod(outer.kernel)
     # For each position that the inner one makes, the outer one makes 1 / prod(stride).
     before = read * made * math.prod(outer.stride) + products * made
-    after = products * (read + (made if inner.beside is not None else 0))
+    beside = (made if inner.beside is not None else 0) + _needs_ones(outer, inner)
+    after = products * (read + beside)
     if after > before:
-        return f"one convolution would take {after / before:.1f} times the products of the two"
+        return f"one convolution would take {after / before:.2f} times the products of the two"
     return ""
+
+
+def _needs_ones(outer: Convolution, inner: _Inner) -> bool:
+    """Say whether a bias has to come in by a channel of ones: zeros are padded where it would be."""
+    bias = inner.convolution.bias
+    return bias is not None and bool((bias != 0).any()) and not outer.is_unpadded
 
 
 def _channels(part: fx.Node) -> int:
@@ -125,16 +131,32 @@ def _compose(draft: Draft, node: fx.Node, outer: Convolution, inner: _Inner) -> 
     columns = list(torch.split(outer.weight.double(), widths, dim=1))
     own = columns[inner.index]  # (O, made, k...)
     matrix = inner.convolution.weight.double().flatten(1)  # (made, read)
-    composed = torch.einsum("om...,mr->or...", own, matrix)
-    bias = _bias(outer, inner, own)
     read: list[fx.Node] = [inner.node.args[0]]  # type: ignore[list-item]
-    fresh = [composed]
+    fresh = [torch.einsum("om...,mr->or...", own, matrix)]
+    bias = None
+    if _needs_ones(outer, inner):
+        assert inner.convolution.bias is not None
+        read.append(_ones(draft, node, read[0]))
+        fresh.append(torch.einsum("om...,m->o...", own, inner.convolution.bias.double()).unsqueeze(1))
+    else:
+        bias = _bias(outer, inner, own)
     if inner.beside is not None:
         read, fresh = [inner.beside, *read], [own, *fresh]
     parts = [*inner.parts[: inner.index], *read, *inner.parts[inner.index + 1 :]]
     columns[inner.index : inner.index + 1] = fresh
     write_convolution(draft, node, torch.cat(columns, dim=1), bias)
     node.args = (_joined(draft, node, parts), *node.args[1:])
+
+
+def _ones(draft: Draft, node: fx.Node, like: fx.Node) -> fx.Node:
+    """Insert a channel of ones `(N, 1, *spatial)` for `like (N, C, *spatial)`."""
+    call = caller(draft, node)
+    first = call(aten.slice.Tensor, like, 1, 0, 1)
+    ones = call(aten.ones_like.default, first)
+    value = like.meta.get("val")
+    if isinstance(value, Tensor):
+        first.meta["val"] = ones.meta["val"] = value.new_empty((value.shape[0], 1, *value.shape[2:]))
+    return ones
 
 
 def _bias(outer: Convolution, inner: _Inner, own: Tensor) -> Tensor | None:
