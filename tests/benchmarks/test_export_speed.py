@@ -1,0 +1,82 @@
+"""What the benchmark of exports keeps, counts and says."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from benchmarks import export_speed, record
+from benchmarks.export_int8 import blobs, dice, int8_line
+from benchmarks.export_speed import ADDED, main, ratios
+
+TIMES = {"host plain": [10.0] * 5, "plain": [20.0] * 5, "ours": [14.0] * 5, "eager": [50.0] * 5}
+ROW = {
+    "milliseconds": {"ours": 14.0, "plain": 20.0},
+    "ratios": ratios(TIMES),
+    "counts": {"ours": {"nodes": 3, "initialisers": 4}},
+    "parity": 11,
+    "worst": 1e-6,
+    "seconds": 1,
+}
+INT8 = {
+    "milliseconds": {"host": 3.0, "export": 2.0, "fp32": 1.5},
+    "dice": {"network": 0.9, "int8": 0.88},
+    "seconds": 1,
+}
+
+
+@pytest.fixture
+def measured(tmp_path, monkeypatch):
+    """Keep parts in a folder of the test; return what was measured, in order."""
+    monkeypatch.setattr(record, "RESULTS", tmp_path)
+    seen = []
+
+    def isolated(name, measure, *arguments):
+        seen.append(name)
+        return {"name": name, **(INT8 if name.endswith("int8") else ROW)}
+
+    monkeypatch.setattr(export_speed, "_isolated", isolated)
+    return seen
+
+
+def test_each_host_and_its_int8_are_parts_that_are_measured_once(measured, capsys):
+    assert main(["--parts", "1", "unet", "dynunet"]) == 1  # a bar is missed
+    assert main(["--parts", "2", "unet", "dynunet"]) == 1
+    assert measured == ["unet", "unet int8", "dynunet"]
+    capsys.readouterr()
+    main(["--parts", "0", "unet", "dynunet"])
+    assert measured == ["unet", "unet int8", "dynunet"]
+    said = capsys.readouterr().out
+    assert "parity on 11 cases" in said
+    assert "unet int8    ms: host 3.0, export 2.0, fp32 1.5; Dice: network 0.9000, int8 0.8800" in said
+    assert "holds   hosts exported with parity: 2 (bar 2)" in said
+
+
+def test_what_cells_add_is_over_what_they_add_in_the_plain_export():
+    assert ratios(TIMES) == {
+        ADDED: 0.4,
+        "over host's plain export": 1.4,
+        "over best other": 0.7,
+        "over eager": 0.28,
+    }
+    assert ADDED not in ratios({**TIMES, "plain": [9.0] * 5})
+
+
+def test_a_refusal_of_int8_is_said():
+    assert int8_line({"name": "unet int8", "refused": "rounding"}) == "unet int8    refused: rounding"
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 16, 16, 16)])
+def test_balls_are_brighter_than_the_noise_around_them(shape):
+    images, labels = blobs(4, shape)
+    assert images.shape == (4, *shape)
+    assert labels.shape == (4, *shape[1:])
+    inside = images.mean(1)[labels == 1].mean()
+    assert inside - images.mean(1)[labels == 0].mean() > 0.8
+
+
+def test_dice_is_the_mean_over_images():
+    label = torch.tensor([[[1, 1, 0, 0]], [[1, 0, 0, 0]]])
+    right = torch.stack([1.0 - label[:, None], 1.0 * label[:, None]], 2)[:, 0]
+    outputs = [right[0][None], torch.stack([torch.zeros(1, 4), torch.ones(1, 4)])[None]]
+    assert dice(outputs, label) == pytest.approx((1 + 2 / 5) / 2)
