@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--zoo", action="store_true", help="export the table of truth instead")
     parser.add_argument("--parts", type=int, default=sys.maxsize, help="run at most so many new parts")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
+    parser.add_argument("--no-int8", action="store_true", help="leave int8 out")
     parser.add_argument("names", nargs="*", help="hosts, or networks of the table; all when none is given")
     return parser
 
@@ -75,7 +76,8 @@ def measured(options: argparse.Namespace) -> list[dict[str, Any]]:
     for name in chosen:
         compiled = not options.no_compile
         wanted.append((name, partial(_isolated, name, operated, name, compiled), line))
-        wanted.append((f"{name} int8", partial(_isolated, f"{name} int8", quantised, name), int8_line))
+        if not options.no_int8:
+            wanted.append((f"{name} int8", partial(_isolated, f"{name} int8", quantised, name), int8_line))
     left = options.parts
     rows = []
     for name, measure, render in wanted:
