@@ -159,16 +159,17 @@ def test_a_convolution_makes_its_channels_in_the_order_they_are_wanted_in():
     assert report.changed == 1
 
 
+class Divided(nn.Module):
+    def __init__(self, rank=2):
+        super().__init__()
+        self.first = CONVOLUTIONS[rank](8, 8, 3, padding=1)
+
+    def forward(self, x):
+        left, right = self.first(x).split([3, 5], 1)
+        return left.softmax(2), right.tanh()
+
+
 def test_parts_of_what_a_convolution_makes_come_out_of_convolutions_of_their_own():
-    class Divided(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.first = nn.Conv2d(8, 8, 3, padding=1)
-
-        def forward(self, x):
-            left, right = self.first(x).split([3, 5], 1)
-            return left.softmax(2), right.tanh()
-
     before, x = graph(Divided())
     after, _ = absorb_channel_order(before)
     assert sorted(operations(after)) == ["conv2d", "conv2d", "softmax", "tanh"]
@@ -188,6 +189,13 @@ def test_what_would_cost_products_stays_with_the_reason(network, reason):
     same, report = absorb_channel_order(before)
     assert same is before
     assert reason in report.rejected[0].reason
+
+
+def test_parts_of_volumes_are_sliced():
+    before, _ = graph(Divided(3), 3)
+    same, report = absorb_channel_order(before)
+    assert same is before
+    assert "would take longer than the slices" in report.rejected[0].reason
 
 
 def test_an_order_that_something_else_reads_stays():
