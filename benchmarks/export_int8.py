@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import warnings
 from typing import Any
@@ -16,14 +15,13 @@ from benchmarks.export_hosts import HOSTS, implanted, settle
 STEPS, BATCH, CALIBRATED, SCORED = 25, 1, 4, 4
 
 
-def quantised(name: str) -> dict[str, Any]:
+def quantised(name: str, threads: int) -> dict[str, Any]:
     """Train an implanted host for some steps, so that its classes mean something, and export it in int8."""
     from surgeon.export import open_session, run_session, to_onnx
 
     from surgeon.errors import ExportError
 
     warnings.simplefilter("ignore")
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     host, x = HOSTS[name]()

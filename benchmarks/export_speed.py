@@ -3,25 +3,25 @@
 Four hosts, each with a cell of one fixed genotype that uses every operation on all its skips, exported and
 run against eager torch, torch.compile, a plain `torch.onnx.export`, and that through onnxslim and onnxsim;
 then in int8, for its time and what it costs in Dice. Every host is a part, and its int8 another: what is
-finished is kept. `python -m benchmarks.export_speed [--quick] [--json] [--parts N] [HOST ...]`; `--zoo`
-exports every network of the table of truth.
+finished is kept. On a machine that does other work as well, look at the processor's clock, with one thread
+(`--threads 1`): waiting for another one counts.
+`python -m benchmarks.export_speed [--quick] [--json] [--parts N] [HOST ...]`; `--zoo` exports every network
+of the table of truth.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
-import operator
 import os
-import statistics
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx
 import torch
@@ -29,21 +29,26 @@ from torch import Tensor, nn
 
 from benchmarks.export_hosts import HOSTS, implanted, settle
 from benchmarks.export_int8 import int8_line, quantised
+from benchmarks.export_timing import ADDED, medians, ratios, timed
 from benchmarks.export_zoo import zoo_rows, zoo_targets
 from benchmarks.isolation import Failed, isolated
 from benchmarks.record import Parts, Target, commit, conclude, machine, say, versions
 from surgeon.parity import compare
+from surgeon.rendering import format_count
+
+if TYPE_CHECKING:
+    from surgeon.export.fusion import PassReport
 
 LIMIT = 1800.0  # seconds for one part
-RUNS, SECONDS = 40, 20.0
+RUNS, SECONDS = 40, 30.0
+TORCH_RUNS, TORCH_SECONDS = 10, 20.0
 SOURCES = (
     "export",
     "search/cells",
     "search/operations.py",
-    *(f"benchmarks/export_{name}.py" for name in ("hosts", "int8", "speed")),
+    *(f"benchmarks/export_{name}.py" for name in ("hosts", "int8", "speed", "timing")),
 )
 QUICK = ("unet", "segresnet")
-ADDED = "added over added by plain"
 NOT_MEASURED = ("GPU: fp16 p50 over eager fp32 and over the best other fp16 path, roofline bounds (no GPU)",)
 
 
@@ -62,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     parser.add_argument("--zoo", action="store_true", help="export the table of truth instead")
     parser.add_argument("--parts", type=int, default=sys.maxsize, help="run at most so many new parts")
+    parser.add_argument("--threads", type=int, help="of each way; as many as there are processors")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     parser.add_argument("--no-int8", action="store_true", help="leave int8 out")
     parser.add_argument("names", nargs="*", help="hosts, or networks of the table; all when none is given")
@@ -74,10 +80,13 @@ def measured(options: argparse.Namespace) -> list[dict[str, Any]]:
     parts = Parts("export_speed", SOURCES) if not options.quick else None
     wanted: list[tuple[str, Callable[[], dict[str, Any]], Callable[[dict[str, Any]], str]]] = []
     for name in chosen:
-        compiled = not options.no_compile
-        wanted.append((name, partial(_isolated, name, operated, name, compiled), line))
+        compiled, threads = not options.no_compile, options.threads or threads_here()
+        part = name if threads == threads_here() else f"{name} x{threads}"
+        wanted.append((part, partial(_isolated, part, operated, name, compiled, threads), line))
         if not options.no_int8:
-            wanted.append((f"{name} int8", partial(_isolated, f"{name} int8", quantised, name), int8_line))
+            wanted.append(
+                (f"{part} int8", partial(_isolated, f"{part} int8", quantised, name, threads), int8_line)
+            )
     left = options.parts
     rows = []
     for name, measure, render in wanted:
@@ -107,12 +116,11 @@ def _isolated(name: str, measure: Callable[..., dict[str, Any]], *arguments: Any
 # --- measured
 
 
-def operated(name: str, compiled: bool) -> dict[str, Any]:
+def operated(name: str, compiled: bool, threads: int) -> dict[str, Any]:
     """Export a host and its implanted network in every way, and time them all in turn."""
     from surgeon.export import open_session, run_session, to_onnx
 
     warnings.simplefilter("ignore")
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     host, x = HOSTS[name]()
@@ -125,29 +133,42 @@ def operated(name: str, compiled: bool) -> dict[str, Any]:
         artifact = to_onnx(network, x, place / "ours", second_opinion=False)
         files = {"ours": artifact.model, **others(network, x, place, "implanted")}
         files |= {"host plain": plain(host, x, place / "host.onnx")}
-        calls: dict[str, Callable[[], Any]] = {"eager": lambda: network(x), "host eager": lambda: host(x)}
-        if compiled:
-            calls |= _compiled(network, x)
-        differences = {}
+        sessions = {key: open_session(file, threads=threads) for key, file in files.items()}
+        calls: dict[str, Callable[[], Any]] = {
+            key: partial(run_session, session, x) for key, session in sessions.items()
+        }
         with torch.no_grad():
             expected = network(x)
-        for key, file in files.items():
-            session = open_session(file, threads=threads)
-            calls[key] = lambda session=session: run_session(session, x)  # type: ignore[misc]
-            if key != "host plain":
-                differences[key] = compare(expected, run_session(session, x)).relative
-        times = timed(calls)
+        differences = {key: compare(expected, calls[key]()).relative for key in calls if key != "host plain"}
+        by_torch = {"ours": calls["ours"], "eager": lambda: network(x), "host eager": lambda: host(x)}
+        by_torch |= _compiled(network, x) if compiled else {}
+        exports, torch_times = timed(calls, RUNS, SECONDS), timed(by_torch, TORCH_RUNS, TORCH_SECONDS)
         counts = {key: counted(file) for key, file in files.items()}
     return {
         "threads": threads,
-        "milliseconds": medians(times),
-        "ratios": ratios(times),
+        "milliseconds": {**medians(torch_times.wall), **medians(exports.wall)},
+        "processor": {**medians(torch_times.processor), **medians(exports.processor)},
+        "ratios": ratios(exports.wall, torch_times.wall),
+        "ratios by processor": ratios(exports.processor, torch_times.processor),
         "counts": counts,
         "differences": differences,
         "parity": len(artifact.parity),
         "worst": max(case.difference.relative for case in artifact.parity),
+        "flops": _flops(artifact.fusion),
         "fusion": {report.name: report.changed for report in artifact.fusion},
     }
+
+
+def _flops(passes: Sequence[PassReport]) -> dict[str, int]:
+    """Return the operations of the implanted network before and after all passes."""
+    pairs = [(one.flops_before or 0, one.flops_after or 0) for one in passes]
+    before = pairs[0][0]
+    return {"before": before, "after": before + sum(after - given for given, after in pairs)}
+
+
+def threads_here() -> int:
+    """Return the processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def others(network: nn.Module, x: Tensor, place: Path, stem: str) -> dict[str, Path]:
@@ -209,27 +230,6 @@ def _compiled(network: nn.Module, x: Tensor) -> dict[str, Callable[[], Any]]:
     return {"torch.compile": lambda: compiled(x)}
 
 
-def timed(calls: dict[str, Callable[[], Any]]) -> dict[str, list[float]]:
-    """Time all calls in turn, and return the milliseconds of each round."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    end = time.perf_counter() + SECONDS
-    with torch.inference_mode():
-        for call in calls.values():
-            for _ in range(2):
-                call()
-        while len(times["eager"]) < RUNS and (len(times["eager"]) < 5 or time.perf_counter() < end):
-            for name, call in calls.items():
-                start = time.perf_counter()
-                call()
-                times[name].append(round(1000 * (time.perf_counter() - start), 3))
-    return times
-
-
-def medians(times: dict[str, list[float]]) -> dict[str, float]:
-    """Return the median milliseconds of each call."""
-    return {name: round(statistics.median(taken), 3) for name, taken in times.items()}
-
-
 def counted(file: Path) -> dict[str, int]:
     """Count nodes and initialisers of a file."""
     graph = onnx.load(file, load_external_data=False).graph
@@ -239,35 +239,22 @@ def counted(file: Path) -> dict[str, int]:
 # --- said
 
 
-def ratios(times: dict[str, list[float]]) -> dict[str, float]:
-    """Return what the targets are about: medians over rounds, since a machine's speed drifts between them."""
-    rivals = [name for name in ("plain", "onnxslim", "onnxsim", "torch.compile") if name in times]
-    best = min(rivals, key=lambda name: statistics.median(times[name]))
-    added, added_plain = (_paired(times, name, "host plain", operator.sub) for name in ("ours", "plain"))
-    found = {
-        "over host's plain export": round(_paired(times, "ours", "host plain", operator.truediv), 3),
-        "over best other": round(_paired(times, "ours", best, operator.truediv), 3),
-        "over eager": round(_paired(times, "ours", "eager", operator.truediv), 3),
-    }
-    # Where the plain export's cells cost less than the noise there is nothing to divide by.
-    return {ADDED: round(added / added_plain, 3), **found} if added_plain > 0 else found
-
-
-def _paired(
-    times: dict[str, list[float]], first: str, second: str, compared: Callable[[float, float], float]
-) -> float:
-    return statistics.median(map(compared, times[first], times[second]))
-
-
 def line(row: dict[str, Any]) -> str:
     """Render a host's row."""
-    times = ", ".join(f"{name} {value:.1f}" for name, value in row["milliseconds"].items())
     counts = ", ".join(f"{name} {c['nodes']}/{c['initialisers']}" for name, c in row["counts"].items())
-    told = ", ".join(f"{name} {value}" for name, value in row["ratios"].items())
+    flops = " to ".join(format_count(row["flops"][key]) for key in ("before", "after"))
     return (
-        f"{row['name']:12} ms: {times}\n  nodes/initialisers: {counts}\n  {told}; "
-        f"parity on {row['parity']} cases, worst {row['worst']:.1e}"
+        f"{row['name']:12} {row['threads']} threads, ms: {_listed(row['milliseconds'], '.1f')}\n"
+        f"  by the processor's clock: {_listed(row['processor'], '.1f')}\n"
+        f"  nodes/initialisers: {counts}; FLOPs {flops}\n"
+        f"  {_listed(row['ratios'], '.3f')}\n"
+        f"  by the processor's clock: {_listed(row['ratios by processor'], '.3f')}\n"
+        f"  parity on {row['parity']} cases, worst {row['worst']:.1e}; {row['seconds']} s"
     )
+
+
+def _listed(values: dict[str, float], form: str) -> str:
+    return ", ".join(f"{name} {value:{form}}" for name, value in values.items())
 
 
 BARS = (
