@@ -27,6 +27,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from benchmarks.export_fusion import fused, fusion_lines
 from benchmarks.export_hosts import HOSTS, implanted, settle
 from benchmarks.export_int8 import int8_line, quantised
 from benchmarks.export_timing import ADDED, medians, ratios, timed
@@ -46,7 +47,7 @@ SOURCES = (
     "export",
     "search/cells",
     "search/operations.py",
-    *(f"benchmarks/export_{name}.py" for name in ("hosts", "int8", "speed", "timing")),
+    *(f"benchmarks/export_{name}.py" for name in ("fusion", "hosts", "int8", "speed", "timing")),
 )
 QUICK = ("unet", "segresnet")
 NOT_MEASURED = ("GPU: fp16 p50 over eager fp32 and over the best other fp16 path, roofline bounds (no GPU)",)
@@ -69,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--parts", type=int, default=sys.maxsize, help="run at most so many new parts")
     parser.add_argument("--threads", type=int, help="of each way; as many as there are processors")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
+    parser.add_argument("--fusion", action="store_true", help="count what each pass spares, and time nothing")
     parser.add_argument("--no-int8", action="store_true", help="leave int8 out")
     parser.add_argument("names", nargs="*", help="hosts, or networks of the table; all when none is given")
     return parser
@@ -80,6 +82,10 @@ def measured(options: argparse.Namespace) -> list[dict[str, Any]]:
     parts = Parts("export_speed", SOURCES) if not options.quick else None
     wanted: list[tuple[str, Callable[[], dict[str, Any]], Callable[[dict[str, Any]], str]]] = []
     for name in chosen:
+        if options.fusion:
+            part = f"{name} fusion"
+            wanted.append((part, partial(_isolated, part, fused, name), fusion_lines))
+            continue
         compiled, threads = not options.no_compile, options.threads or threads_here()
         part = name if threads == threads_here() else f"{name} x{threads}"
         wanted.append((part, partial(_isolated, part, operated, name, compiled, threads), line))
@@ -268,7 +274,7 @@ BARS = (
 def summary(rows: list[dict[str, Any]], zoo: list[dict[str, Any]], quick: bool) -> dict[str, Any]:
     """Return the whole result as plain JSON."""
     targets = []
-    in_float = [row for row in rows if not row["name"].endswith("int8")]
+    in_float = [row for row in rows if not row["name"].endswith(("int8", "fusion"))]
     good = [row for row in in_float if "failure" not in row]
     if in_float:
         targets.append(Target.at_least("hosts exported with parity", len(good), len(in_float)))

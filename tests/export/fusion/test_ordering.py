@@ -9,7 +9,6 @@ from torch import nn
 from .graphs import assert_exact, graph_of, operations
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-POOLS = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
 
 
 def viewed(x, groups=2):
