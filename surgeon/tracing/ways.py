@@ -153,6 +153,7 @@ def plain_graph_module(module: fx.GraphModule, host: nn.Module) -> fx.GraphModul
     does not use, and the constants of the trace as buffers that no state dict carries.
     """
     writes_to_values(module.graph)
+    _loosen_views(module.graph)
     _drop_checks(module.graph)
     # Unpickling a graph module runs its tracer again; torch.export's takes arguments that are gone.
     module.graph._tracer_cls = None
@@ -161,6 +162,17 @@ def plain_graph_module(module: fx.GraphModule, host: nn.Module) -> fx.GraphModul
     adopt_state(plain, host)
     plain.eval()
     return plain
+
+
+def _loosen_views(graph: fx.Graph) -> None:
+    """Let every view copy where the strides at hand do not allow a view.
+
+    A tracer leaves out the `contiguous()` of a tensor that was contiguous on its example, and at another
+    batch or size the view after it fails. Where a view is possible, `reshape` is that view.
+    """
+    for node in graph.nodes:
+        if node.target is torch.ops.aten.view.default:
+            node.target = torch.ops.aten.reshape.default
 
 
 def _drop_checks(graph: fx.Graph) -> None:

@@ -318,3 +318,26 @@ def test_a_network_that_reads_data_is_traced_and_the_property_is_put_back():
     assert traced.summary.free_sizes
     assert traced.summary.free_batch
     assert torch.Tensor.data is before
+
+
+class _ViewsRows(nn.Module):
+    """Positions as rows: those of one image lie across its memory, those of two are copied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.rand(2, 6))
+        self.grid = nn.Parameter(torch.rand(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        batch, channels, *sizes = x.shape
+        rows = x.flatten(2).transpose(1, 2).reshape(-1, channels)  # (N L, C)
+        bases = (rows.unsqueeze(-1) - self.grid).contiguous().view(rows.shape[0], -1)  # (N L, 3 C)
+        mixed = nn.functional.linear(bases, self.weight)
+        return mixed.reshape(batch, -1, 2).transpose(1, 2).reshape(batch, 2, *sizes)
+
+
+def test_a_copy_that_the_tracer_left_out_is_made_where_a_view_needs_it():
+    host = _ViewsRows().eval()
+    summary = trace(host, image(channels=2)).summary
+    assert summary.way is Way.EXPORT_FREE
+    assert [r.difference.equal for r in summary.replays] == [True] * 4
