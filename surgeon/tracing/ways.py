@@ -22,6 +22,7 @@ from surgeon.errors import HostError
 from .guiding import check_reads, muted_export, real_values
 from .inputs import image_shapes, is_image
 from .quieting import quiet
+from .regions import inline_regions
 from .trace import Example
 from .writes import writes_to_values
 
@@ -152,6 +153,7 @@ def plain_graph_module(module: fx.GraphModule, host: nn.Module) -> fx.GraphModul
     It holds every parameter and buffer of the host under the host's names, also those that the graph
     does not use, and the constants of the trace as buffers that no state dict carries.
     """
+    inline_regions(module)
     writes_to_values(module.graph)
     _loosen_views(module.graph)
     _drop_checks(module.graph)
