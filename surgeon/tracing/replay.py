@@ -41,11 +41,40 @@ def replay(what: str, expected: Any, network: nn.Module, example: Example) -> Re
     """
     shapes = tuple(image_shapes(example))
     try:
-        difference = compare(expected, run(network, example))
+        difference = compare(expected, run(_guarded(network), example))
     except Exception as problem:  # noqa: BLE001 - any failure of the graph where the host works is a difference
         infinite = Difference(float("inf"), float("inf"), 0.0, 0.0, False)
         return Replay(what, shapes, infinite, f"the graph fails: {first_line(problem)}")
     return Replay(what, shapes, difference)
+
+
+def _guarded(network: nn.Module) -> Callable[..., Any]:
+    """Return what runs a graph without letting its recurrent layers write beyond their state."""
+    if not isinstance(network, fx.GraphModule):
+        return network
+    recurrent = [node for node in network.graph.nodes if node.target in _RECURRENT]
+    if not recurrent:
+        return network
+    return lambda *args, **kwargs: _Guarded(network).run(*_flat_arguments(network, args, kwargs))
+
+
+class _Guarded(fx.Interpreter):
+    """Runs a graph and checks what `torch.nn` checks before the operator: that states fit the batch.
+
+    The operator itself reads and writes beyond a state that was made for fewer images.
+    """
+
+    def run_node(self, n: fx.Node) -> Any:
+        if n.target in _RECURRENT:
+            (images, states, *rest), _ = self.fetch_args_kwargs_from_env(n)
+            state = states[0] if isinstance(states, list | tuple) else states
+            batch = images.shape[0 if rest[-1] else 1]
+            if state.shape[1] != batch:
+                raise RuntimeError(f"{n.name} has a state for {state.shape[1]} sequences and gets {batch}")
+        return super().run_node(n)
+
+
+_RECURRENT = tuple(getattr(torch.ops.aten, name).input for name in ("lstm", "gru", "rnn_tanh", "rnn_relu"))
 
 
 def holds(outcome: Replay) -> bool:

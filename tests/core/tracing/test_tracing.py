@@ -10,10 +10,10 @@ import torch
 from torch import fx, nn
 
 from surgeon.errors import InputError, TraceError
-from surgeon.tracing import Way, ladder, run, trace
+from surgeon.tracing import Way, as_example, ladder, run, trace
 from surgeon.tracing.limits import TookTooLong, time_limit
 from surgeon.tracing.replay import holds, replay
-from surgeon.tracing.ways import symbolic_graph
+from surgeon.tracing.ways import export_graph, symbolic_graph
 from tests.core import networks
 from tests.core.networks import image
 from tests.core.tracing import conditional
@@ -341,3 +341,25 @@ def test_a_copy_that_the_tracer_left_out_is_made_where_a_view_needs_it():
     summary = trace(host, image(channels=2)).summary
     assert summary.way is Way.EXPORT_FREE
     assert [r.difference.equal for r in summary.replays] == [True] * 4
+
+
+class _Recurrent(nn.Module):
+    """A sequence with a bottleneck that remembers; the state is made for the batch at hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.memory = nn.GRU(4, 4)
+        self.out = nn.Conv1d(4, 1, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        remembered, _ = self.memory(x.permute(2, 0, 1))  # (L, N, C)
+        return self.out(remembered.permute(1, 2, 0))
+
+
+def test_a_state_made_for_one_image_is_not_run_on_two():
+    # The operator does not check: it writes beyond the state, and the process dies later.
+    example = as_example(torch.rand(1, 4, 8))
+    fixed = export_graph(_Recurrent().eval(), example, batch=False, sizes=False)
+    outcome = replay("batch", torch.zeros(2, 1, 8), fixed, as_example(torch.rand(2, 4, 8)))
+    assert not holds(outcome)
+    assert "gru has a state for 1 sequences and gets 2" in outcome.remark
