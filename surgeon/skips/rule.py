@@ -10,6 +10,7 @@ reach the decoder through the inner links. Found links are therefore taken out a
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
@@ -273,11 +274,18 @@ def _source(view: GraphView, origin: int, leaf: int, seen_lower: bool) -> int:
 
 
 def is_sibling(view: GraphView, site: MergeSite, other: MergeSite) -> bool:
-    """Tell whether two merges are written by the same line, or in modules that differ in a number alone."""
+    """Tell whether two merges are written alike.
+
+    By the same line, by lines of one forward that differ in numbers alone (`x4 = x4 + t4`, `x5 = x5 + t5`),
+    or in modules whose names do.
+    """
     if site.merge is not other.merge or site.index == other.index:
         return False
     if view.site(site.index) and view.site(site.index) == view.site(other.index):
         return True
+    lines = [view.line(i.index) for i in (site, other)]
+    if view.module(site.index) == view.module(other.index) and lines[0] != lines[1]:
+        return _numbered(lines[0]) == _numbered(lines[1])
     names = [view.module(i.index).split(".") for i in (site, other)]
     if len(names[0]) != len(names[1]) or not names[0][0]:
         return False
@@ -286,7 +294,7 @@ def is_sibling(view: GraphView, site: MergeSite, other: MergeSite) -> bool:
 
 
 def _numbered(name: str) -> str:
-    digits = "".join("#" if c.isdigit() else c for c in name)
+    digits = re.sub(r"\d+", "#", name)
     return digits if "#" in digits else name + "!"
 
 

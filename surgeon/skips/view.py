@@ -166,6 +166,10 @@ class GraphView:
         site = self.nodes[i].meta.get("site", "")
         return f"{site}|{self.nodes[i].meta.get('module_type', '')}" if site else ""
 
+    def line(self, i: int) -> str:
+        """Return the text of the line that made a node."""
+        return str(self.nodes[i].meta.get("line", ""))
+
     def same_resolution(self, i: int, j: int) -> bool:
         """Tell whether two nodes have about the same resolution."""
         a, b = self.resolution[i], self.resolution[j]

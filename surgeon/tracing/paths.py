@@ -9,21 +9,21 @@ from torch import fx
 
 # torch.export marks the second call of the same module: "decoder.up@1".
 _REPEATED = re.compile(r"@\d+")
-_FRAME = re.compile(r'File "([^"]+)", line (\d+)')
+_FRAME = re.compile(r'File "([^"]+)", line (\d+)(?:, in [^\n]*\n\s*([^\n]*))?')
 
 
 def annotate_modules(module: fx.GraphModule) -> None:
-    """Write `meta["module"]`, `meta["modules"]`, `meta["module_type"]` and `meta["site"]` of every node.
+    """Write `meta["module"]`, `["modules"]`, `["module_type"]`, `["site"]` and `["line"]` of every node.
 
     `modules` are the qualified names of the modules in whose forward the node runs, outermost first,
-    `module` the last of them, `module_type` the name of its class, `site` the file and line of the call
-    (`""` where it is not known).
+    `module` the last of them, `module_type` the name of its class, `site` the file and line number of the
+    call and `line` its text (`""` where they are not known).
     """
     for node in module.graph.nodes:
         stack = _stack(node.meta.get("nn_module_stack"))
         node.meta["modules"] = tuple(path for path, _ in stack)
         node.meta["module"], node.meta["module_type"] = stack[-1] if stack else ("", "")
-        node.meta["site"] = _site(node.meta.get("stack_trace"))
+        node.meta["site"], node.meta["line"] = _site(node.meta.get("stack_trace"))
 
 
 def _stack(stack: Any) -> list[tuple[str, str]]:
@@ -38,6 +38,9 @@ def _stack(stack: Any) -> list[tuple[str, str]]:
     return entries
 
 
-def _site(trace: Any) -> str:
+def _site(trace: Any) -> tuple[str, str]:
     frames = _FRAME.findall(trace or "")
-    return ":".join(frames[-1]) if frames else ""
+    if not frames:
+        return "", ""
+    file, number, text = frames[-1]
+    return f"{file}:{number}", text.split("#")[0].strip()

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import surgeon
-from tests.core.networks import conv, image
+from tests.core.networks import conv, image, up
 
 
 class _Weighed(nn.Module):
@@ -69,6 +69,39 @@ def test_the_link_at_the_bottom_of_a_dilated_encoder_is_found_by_its_siblings():
         ("lift2", "levels.1", "lateral"),
         ("lift3", "levels.2", "lateral"),
     ]
+
+
+class _LineByLine(nn.Module):
+    """A decoder written out, its deepest addition at the resolution of the bottom, a residual among it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down1, self.down2, self.down3 = conv(1, 4), conv(4, 6, stride=2), conv(6, 8, stride=2)
+        self.bottom, self.up3, self.up2, self.up1 = conv(8, 8), conv(8, 8), conv(8, 6), conv(6, 4)
+        self.last = conv(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        t1 = self.down1(x)
+        t2 = self.down2(t1)
+        t3 = self.down3(t2)
+        bottom = self.bottom(t3) + t3  # a residual
+        out3 = self.up3(bottom)
+        out3 = torch.add(out3, t3)  # at the resolution of the bottom
+        out2 = up(self.up2(out3))
+        out2 = torch.add(out2, t2)
+        out1 = up(self.up1(out2))
+        out1 = torch.add(out1, t1)
+        return self.last(out1)
+
+
+def test_the_link_at_the_bottom_is_found_by_lines_that_differ_in_numbers_alone():
+    anatomy = surgeon.inspect(_LineByLine(), image())
+    assert [(s.source_module, s.merge.value, s.merge_shape) for s in anatomy.skips] == [
+        ("down1", "add", (1, 4, 16, 16)),
+        ("down2", "add", (1, 6, 8, 8)),
+        ("down3", "add", (1, 8, 4, 4)),
+    ]
+    assert len(anatomy.refusals) == 1
 
 
 class _Linear(nn.Module):
