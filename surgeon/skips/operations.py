@@ -58,6 +58,8 @@ CARRIERS = (
 SHAPED_AFTER = ("expandas", "typeas", "reshapeas", "viewas")
 CONCATENATIONS = ("cat", "concat", "concatenate")
 ADDITIONS = ("add", "iadd")
+# What mixes channels or positions by a matrix.
+MIXTURES = (*CONVOLUTIONS, "linear", "addmm", "matmul", "mm", "bmm", "baddbmm", "einsum")
 PRODUCTS = ("mul", "imul", "multiply")
 
 
@@ -75,11 +77,31 @@ def operation(node: fx.Node, module: fx.GraphModule) -> str:
     return name.replace("_", "").lower()
 
 
-def carries_weights(node: fx.Node, module: fx.GraphModule) -> bool:
-    """Tell whether a node applies learned weights of more than one dimension: it mixes channels or space."""
+def carries_weights(node: fx.Node, module: fx.GraphModule, made: frozenset[fx.Node] = frozenset()) -> bool:
+    """Tell whether a node applies learned weights of more than one dimension: it mixes channels or space.
+
+    Args:
+        node: what is asked about.
+        module: the graph it is in.
+        made: what `weights_made` found in that graph.
+    """
     if node.op == "call_module":
         return any(p.ndim > 1 for p in module.get_submodule(str(node.target)).parameters())
-    return any(_weight(source) for source in node.all_input_nodes)
+    if any(_weight(source) for source in node.all_input_nodes):
+        return True
+    return is_any(operation(node, module), MIXTURES) and not made.isdisjoint(node.all_input_nodes)
+
+
+def weights_made(graph: fx.Graph) -> frozenset[fx.Node]:
+    """Find what a graph makes of weights alone: normalised, standardised or otherwise parametrised ones."""
+    made: set[fx.Node] = set()
+    varying: set[fx.Node] = set()
+    for node in graph.nodes:
+        if node.op == "placeholder" or not varying.isdisjoint(node.all_input_nodes):
+            varying.add(node)
+        elif _weight(node) or not made.isdisjoint(node.all_input_nodes):
+            made.add(node)
+    return frozenset(made)
 
 
 def _weight(node: fx.Node) -> bool:

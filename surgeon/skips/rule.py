@@ -189,6 +189,8 @@ def _judge(search: _Round, pair: _Pair) -> list[Link] | Reason:
     leaves = [leaf for leaf in gathered if (site.index, leaf) not in known]
     for leaf in leaves:
         origin = _origin(search, leaf, pair)
+        if origin is Reason.DIRECT and site.merge is Merge.ADD:
+            return origin  # an addition takes up the whole concatenation, and this is a residual around it
         if not isinstance(origin, Reason) and _holds_decoder(search, origin, gathered, pair):
             origin = Reason.SAME_LOWEST
         if isinstance(origin, Reason):

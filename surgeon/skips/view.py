@@ -14,7 +14,7 @@ from surgeon.tracing import Trace, image_shapes
 from . import operations as ops
 from .anatomy import Merge
 from .axes import Axes, Tag, channel_axis
-from .operations import carries_weights, is_any, operation
+from .operations import carries_weights, is_any, operation, weights_made
 from .tagging import infer_axes
 
 # Two tensors are of about the same resolution when neither has less than this share of the other's
@@ -48,7 +48,11 @@ class GraphView:
         self.names = [
             operation(node, module) if node.op.startswith("call") else node.op for node in self.nodes
         ]
-        self.weights = [node.op.startswith("call") and carries_weights(node, module) for node in self.nodes]
+        made = weights_made(module.graph)
+        self.weights = [
+            node.op.startswith("call") and node not in made and carries_weights(node, module, made)
+            for node in self.nodes
+        ]
         self.example_shape = image_shapes(trace.example)[0]
         self.axes: dict[fx.Node, Axes] = infer_axes(
             module, dict(zip(self.nodes, self.names, strict=True)), len(self.example_shape)

@@ -24,6 +24,7 @@ from .inputs import image_shapes, is_image
 from .quieting import quiet
 from .regions import inline_regions
 from .trace import Example
+from .wholes import divide_whole, free_whole_numbers
 from .writes import writes_to_values
 
 
@@ -72,7 +73,8 @@ def export_graph(
     """
     free = free_dimensions(example, batch=batch, sizes=sizes)
     seeing = real_values() if guided else contextlib.nullcontext()
-    with quiet(), muted_export(), _data_is_traced(), seeing:
+    counting = free_whole_numbers(host) if free else contextlib.nullcontext()
+    with quiet(), muted_export(), _data_is_traced(), seeing, counting:
         program = torch.export.export(
             host,
             example.args,
@@ -156,6 +158,7 @@ def plain_graph_module(module: fx.GraphModule, host: nn.Module) -> fx.GraphModul
     inline_regions(module)
     writes_to_values(module.graph)
     _loosen_views(module.graph)
+    divide_whole(module.graph)
     _drop_checks(module.graph)
     # Unpickling a graph module runs its tracer again; torch.export's takes arguments that are gone.
     module.graph._tracer_cls = None

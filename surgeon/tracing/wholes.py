@@ -1,0 +1,91 @@
+"""`int()` of a size that is free, as many a network takes it: a whole number that stays free."""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import math
+import operator
+import sys
+from collections.abc import Iterator
+from types import FunctionType
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.fx.node import Node
+
+
+class _Kind(type):
+    """Makes the stand-in answer as `int` does when it is asked about types."""
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return isinstance(instance, builtins.int)
+
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        return issubclass(subclass, builtins.int)
+
+    def __eq__(cls, other: object) -> bool:
+        return other is cls or other is builtins.int
+
+    def __hash__(cls) -> builtins.int:
+        return hash(builtins.int)
+
+
+class _Whole(builtins.int, metaclass=_Kind):
+    """Is called as `int`, and gives a free size back as a free size."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        if args and isinstance(args[0], torch.SymInt | torch.SymFloat):
+            return torch.sym_int(args[0])
+        return builtins.int(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def free_whole_numbers(host: nn.Module) -> Iterator[None]:
+    """Let `int()` in a host's code keep free sizes free while it is traced.
+
+    Python's own gives a number, which fixes the size: `B = int(windows.shape[0] / (H * W / 49))`, the
+    batch in every network that was made after Swin's published code.
+    """
+    spaces = [space for space in _namespaces(host) if "int" not in space]
+    for space in spaces:
+        space["int"] = _Whole
+    try:
+        yield
+    finally:
+        for space in spaces:
+            del space["int"]
+
+
+def _namespaces(host: nn.Module) -> list[dict[str, Any]]:
+    """List the globals of a host's classes and of the functions that these use, each once."""
+    names = {kind.__module__ for module in host.modules() for kind in type(module).__mro__}
+    found: dict[builtins.int, dict[str, Any]] = {}
+    for name in names:
+        space = vars(sys.modules[name]) if name in sys.modules else {}
+        used = [value.__globals__ for value in list(space.values()) if isinstance(value, FunctionType)]
+        found.update({id(one): one for one in (space, *used) if _is_theirs(str(one.get("__name__", "torch")))})
+    return list(found.values())
+
+
+def _is_theirs(name: str) -> bool:
+    return name.split(".")[0] not in {"torch", "numpy", *sys.stdlib_module_names}
+
+
+def divide_whole(graph: fx.Graph) -> None:
+    """Write `trunc(size / 49.0)` as `size // 49`, which needs no rounding and which ONNX has for sizes."""
+    for node in list(graph.nodes):
+        quotient = node.args[0] if node.target is math.trunc else None
+        if not isinstance(quotient, Node) or quotient.target is not operator.truediv:
+            continue
+        size, divisor = quotient.args
+        if isinstance(size, Node) and isinstance(size.meta.get("val"), torch.SymInt) and _is_whole(divisor):
+            with graph.inserting_before(node):
+                floor = graph.call_function(operator.floordiv, (size, builtins.int(divisor)))  # type: ignore[call-overload]
+            floor.meta = dict(node.meta)
+            node.replace_all_uses_with(floor)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, builtins.int | float) and value >= 1 and value == builtins.int(value)
