@@ -85,7 +85,7 @@ def _skip(view: GraphView, link: Link, kind: Kind) -> Skip:
     shape = view.shape(operand)
     spatial = view.example_shape[2:]
     at_merge = shape[2:] if layout is Layout.CHANNELS_FIRST else shape[1:-1]
-    stride = _stride(spatial, at_merge)
+    stride = _token_stride(view, operand) if layout is Layout.TOKENS else _stride(spatial, at_merge)
     if layout is Layout.TOKENS and not stride and not reason:
         reason = f"{at_merge[0]} tokens do not form a grid over an input of {spatial}"
     return Skip(
@@ -127,13 +127,45 @@ def _operands(site: MergeSite) -> list[Link]:
 
 
 def _stride(spatial: tuple[int, ...], at_merge: tuple[int, ...]) -> tuple[int, ...]:
-    """Return input size over merge size per dimension; for tokens, the common stride of their grid."""
-    if len(at_merge) == len(spatial):
-        return tuple(max(1, round(a / b)) for a, b in zip(spatial, at_merge, strict=True))
+    """Return input size over merge size per dimension."""
+    if len(at_merge) != len(spatial):
+        return ()
+    return tuple(max(1, round(a / b)) for a, b in zip(spatial, at_merge, strict=True))
+
+
+def _token_stride(view: GraphView, operand: int) -> tuple[int, ...]:
+    """Return input size over the size of the grid that a row of tokens is, per spatial dimension.
+
+    The grid is that of the nearest map of as many positions, where the graph has one; else the only one
+    of a common stride.
+    """
+    spatial, tokens = view.example_shape[2:], view.shape(operand)[1]
+    for i in sorted(range(len(view.nodes)), key=lambda i: (i > operand, abs(i - operand))):
+        grid = _map_size(view, i)
+        stride = _stride(spatial, grid)
+        if math.prod(grid) == tokens and _fits(spatial, stride, grid):
+            return stride
     for step in range(1, max(spatial) + 1):
-        if len(at_merge) == 1 and math.prod(-(-size // step) for size in spatial) == at_merge[0]:
+        if math.prod(-(-size // step) for size in spatial) == tokens:
             return (step,) * len(spatial)
     return ()
+
+
+def _map_size(view: GraphView, i: int) -> tuple[int, ...]:
+    """Return the spatial size of a node's tensor if it is a map of the network's images, else nothing."""
+    shape, axes = view.shape(i), view.axes.get(view.nodes[i])
+    channel = channel_axis(axes) if axes is not None else None
+    if axes is None or len(shape) != len(view.example_shape) or channel not in (1, len(shape) - 1):
+        return ()
+    if any(factor.tag is not Tag.BATCH for factor in axes[0]):
+        return ()  # positions are folded into the batch: windows
+    return shape[2:] if channel == 1 else shape[1:-1]
+
+
+def _fits(spatial: tuple[int, ...], stride: tuple[int, ...], grid: tuple[int, ...]) -> bool:
+    return len(stride) == len(grid) and all(
+        -(-size // step) == count for size, step, count in zip(spatial, stride, grid, strict=True)
+    )
 
 
 def _layout(view: GraphView, operand: int) -> tuple[Layout, str]:

@@ -76,24 +76,46 @@ def trace(host: nn.Module, inputs: Any, kwargs: dict[str, Any] | None = None) ->
         if not holds(replays[0]):
             attempts.append(Attempt(way, f"the graph differs from the host: {_describe(replays[0])}"))
             continue
-        if all(holds(outcome) for outcome in replays):
+        if all(_carries(way, outcome) for outcome in replays):
             return _finish(subject, module, way, replays, attempts)
-        failed = next(outcome for outcome in replays if not holds(outcome))
+        failed = next(outcome for outcome in replays if not _carries(way, outcome))
         attempts.append(
             Attempt(way, f"equal on the example, not at another {failed.what}: {_describe(failed)}")
         )
-        if best is None or sum(map(holds, replays)) > sum(map(holds, best[2])):
+        if best is None or _score(way, replays) > _score(best[1], best[2]):
             best = (module, way, replays)
     if best is None:
         raise _no_way(subject, attempts)
     module, way, replays = best
     kept = tuple(
         outcome
-        if holds(outcome)
+        if _carries(way, outcome)
         else replace(outcome, remark=outcome.remark or "the graph is fixed to the example")
         for outcome in replays
     )
     return _finish(subject, module, way, kept, [a for a in attempts if a.way is not way])
+
+
+def _carries(way: Way, outcome: Replay) -> bool:
+    """Tell whether a graph is right on a variant of the inputs.
+
+    Where a way has fixed what varies, it is right only to the bit: a constant of the example, such as the
+    width of a pooling, may weigh too little with these weights to be seen among roundings.
+    """
+    if outcome.what not in _FIXES.get(way, ()):
+        return holds(outcome)
+    return outcome.difference is None or outcome.difference.equal
+
+
+_FIXES = {
+    Way.EXPORT_FREE_BATCH: ("size", "step"),
+    Way.EXPORT_FIXED: ("batch", "size", "step"),
+    Way.EXPORT_GUIDED_FIXED: ("size", "step"),
+}
+
+
+def _score(way: Way, replays: tuple[Replay, ...]) -> int:
+    return sum(_carries(way, outcome) for outcome in replays)
 
 
 def _study(host: nn.Module, example: Example) -> _Subject:
@@ -176,8 +198,8 @@ def _finish(
 ) -> Trace:
     annotate_shapes(module, subject.example)
     annotate_modules(module)
-    shown = {outcome.what for outcome in replays if holds(outcome)}
-    stride, graph_stride, steps = _strides(subject, module)
+    shown = {outcome.what for outcome in replays if _carries(way, outcome)}
+    stride, graph_stride, steps = _strides(subject, module, way)
     summary = TraceSummary(
         way=way,
         free_batch="batch" in shown,
@@ -190,7 +212,9 @@ def _finish(
     return Trace(module, subject.example, type(subject.host).__name__, summary)
 
 
-def _strides(subject: _Subject, module: fx.GraphModule) -> tuple[int | None, int | None, list[Replay]]:
+def _strides(
+    subject: _Subject, module: fx.GraphModule, way: Way
+) -> tuple[int | None, int | None, list[Replay]]:
     """Find the smallest steps by which the sizes of host and graph may grow, and what was compared."""
     stride: int | None = None
     replays: list[Replay] = []
@@ -201,7 +225,7 @@ def _strides(subject: _Subject, module: fx.GraphModule) -> tuple[int | None, int
             continue
         stride = stride or step
         outcome = replay("step", expected, module, example)
-        if holds(outcome):
+        if _carries(way, outcome):
             return stride, step, [*replays, outcome]
         replays.append(replace(outcome, remark=f"the graph needs steps larger than {step}"))
     return stride, None, replays

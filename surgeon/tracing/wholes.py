@@ -1,4 +1,4 @@
-"""`int()` of a size that is free, as many a network takes it: a whole number that stays free."""
+"""`int()` of a free size and `len()` of a tensor, as many a network takes them: sizes that stay free."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from types import FunctionType
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.fx.node import Node
 
 
@@ -41,21 +41,30 @@ class _Whole(builtins.int, metaclass=_Kind):
         return builtins.int(*args, **kwargs)
 
 
+def _length(collection: Any) -> Any:
+    """Is called as `len`, and gives a tensor's first size, free or not."""
+    return collection.shape[0] if isinstance(collection, Tensor) else builtins.len(collection)
+
+
 @contextlib.contextmanager
 def free_whole_numbers(host: nn.Module) -> Iterator[None]:
-    """Let `int()` in a host's code keep free sizes free while it is traced.
+    """Let `int()` and `len()` in a host's code keep free sizes free while it is traced.
 
-    Python's own gives a number, which fixes the size: `B = int(windows.shape[0] / (H * W / 49))`, the
-    batch in every network that was made after Swin's published code.
+    Python's own give numbers, which fix the size: `B = int(windows.shape[0] / (H * W / 49))`, the batch in
+    every network that was made after Swin's published code.
     """
-    spaces = [space for space in _namespaces(host) if "int" not in space]
-    for space in spaces:
-        space["int"] = _Whole
+    spaces = _namespaces(host)
+    places = [(space, name) for space in spaces for name in _STAND_INS if name not in space]
+    for space, name in places:
+        space[name] = _STAND_INS[name]
     try:
         yield
     finally:
-        for space in spaces:
-            del space["int"]
+        for space, name in places:
+            del space[name]
+
+
+_STAND_INS: dict[str, Any] = {"int": _Whole, "len": _length}
 
 
 def _namespaces(host: nn.Module) -> list[dict[str, Any]]:
@@ -65,12 +74,14 @@ def _namespaces(host: nn.Module) -> list[dict[str, Any]]:
     for name in names:
         space = vars(sys.modules[name]) if name in sys.modules else {}
         used = [value.__globals__ for value in list(space.values()) if isinstance(value, FunctionType)]
-        found.update({id(one): one for one in (space, *used) if _is_theirs(str(one.get("__name__", "torch")))})
+        found.update(
+            {id(one): one for one in (space, *used) if _is_theirs(str(one.get("__name__", "torch")))}
+        )
     return list(found.values())
 
 
 def _is_theirs(name: str) -> bool:
-    return name.split(".")[0] not in {"torch", "numpy", *sys.stdlib_module_names}
+    return name.split(".", maxsplit=1)[0] not in {"torch", "numpy", *sys.stdlib_module_names}
 
 
 def divide_whole(graph: fx.Graph) -> None:
@@ -80,11 +91,17 @@ def divide_whole(graph: fx.Graph) -> None:
         if not isinstance(quotient, Node) or quotient.target is not operator.truediv:
             continue
         size, divisor = quotient.args
-        if isinstance(size, Node) and isinstance(size.meta.get("val"), torch.SymInt) and _is_whole(divisor):
+        if isinstance(size, Node) and size.target is torch.sym_float:
+            size = size.args[0]
+        if _is_size(size) and _is_whole(divisor):
             with graph.inserting_before(node):
                 floor = graph.call_function(operator.floordiv, (size, builtins.int(divisor)))  # type: ignore[call-overload]
             floor.meta = dict(node.meta)
             node.replace_all_uses_with(floor)
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, Node) and isinstance(value.meta.get("val"), torch.SymInt)
 
 
 def _is_whole(value: Any) -> bool:

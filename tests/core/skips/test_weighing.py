@@ -164,8 +164,8 @@ class _Bridged(nn.Module):
         ]
         skips = [level + share for level, share in zip(kept, shares, strict=False)]
         x = kept[2]
-        for up, skip in zip(self.ups, skips[::-1], strict=True):
-            x = up(torch.cat([skip, F.interpolate(x, size=skip.shape[2:])], 1))
+        for lift, skip in zip(self.ups, skips[::-1], strict=True):
+            x = lift(torch.cat([skip, F.interpolate(x, size=skip.shape[2:])], 1))
         return x
 
 

@@ -1,0 +1,75 @@
+"""Sizes that go through `int()` and `len()` stay free, and nothing of that is left behind."""
+
+from __future__ import annotations
+
+import operator
+
+import torch
+from torch import Tensor, nn
+
+from surgeon.tracing import Way, trace
+from surgeon.tracing.wholes import free_whole_numbers
+from tests.core.networks import conv, image
+
+
+def _windows(x: Tensor, size: int) -> Tensor:
+    n, c, h, w = x.shape
+    x = x.view(n, c, h // size, size, w // size, size)
+    return x.permute(0, 2, 4, 3, 5, 1).reshape(-1, size * size, c)  # (N windows, positions, C)
+
+
+def _joined(windows: Tensor, size: int, h: int, w: int) -> Tensor:
+    """Put windows together again; how many images they are of is computed as Swin's code does it."""
+    n = int(windows.shape[0] / (h * w / size / size))
+    x = windows.view(n, h // size, w // size, size, size, -1)
+    return x.permute(0, 5, 1, 3, 2, 4).reshape(n, -1, h, w)
+
+
+class Windowed(nn.Module):
+    """Mixes the positions of a window; the number of images is read by `int()`, then by `len()`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.mix, self.last = conv(1, 4), nn.Linear(16, 16), conv(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        rows = self.mix(_windows(x, 4).transpose(1, 2)).transpose(1, 2)
+        x = x + _joined(rows, 4, 16, 16)
+        weight = x.mean((2, 3)).view(len(x), -1, 1, 1)
+        return self.last(x * weight)
+
+
+def test_a_batch_that_goes_through_int_and_len_stays_free():
+    host = Windowed().eval()
+    traced = trace(host, image())
+    assert traced.summary.way is Way.EXPORT_FREE_BATCH  # the 16 positions are a number of the network's own
+    assert traced.summary.free_batch
+    with torch.no_grad():
+        x = image(batch=5)
+        assert torch.equal(traced.graph_module(x), host(x))
+
+
+def test_a_size_over_a_whole_number_is_divided_without_rounding():
+    graph = trace(Windowed(), image()).graph_module.graph
+    quotients = [node.args[1] for node in graph.nodes if node.target is operator.floordiv]
+    assert 16 in quotients  # 16 windows of 4 x 4 positions
+    assert not [node for node in graph.nodes if node.target is operator.truediv]
+
+
+def test_nothing_stands_in_for_int_and_len_afterwards():
+    trace(Windowed(), image())
+    assert "int" not in globals()
+    assert "len" not in globals()
+
+
+def test_what_stands_in_for_int_answers_as_int_does():
+    with free_whole_numbers(Windowed()):
+        whole = globals()["int"]  # the name that a host's code sees
+    assert whole is not int
+    assert (whole("7"), whole(3.9), type(whole(3.9))) == (7, 3, int)
+    assert isinstance(3, whole)
+    assert not isinstance(3.0, whole)
+    assert issubclass(bool, whole)
+    assert type(4) == whole  # noqa: E721, UP003 - as older code asks
+    assert {whole: "kept"}[int] == "kept"
