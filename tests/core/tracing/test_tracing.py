@@ -363,3 +363,25 @@ def test_a_state_made_for_one_image_is_not_run_on_two():
     outcome = replay("batch", torch.zeros(2, 1, 8), fixed, as_example(torch.rand(2, 4, 8)))
     assert not holds(outcome)
     assert "gru has a state for 1 sequences and gets 2" in outcome.remark
+
+
+class _PoolsByConstant(nn.Module):
+    """A summary by a pooling as wide as the map: traced at one size, the width is a number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        pooled = nn.AvgPool2d(tuple(int(str(size)) for size in x.shape[2:]))(x)  # a number for certain
+        return self.conv(x) + 1e-6 * pooled[:, :, :1, :1]
+
+
+def test_a_graph_that_is_fixed_to_a_size_is_no_free_one_where_the_difference_is_small():
+    # At 24 x 16 the fixed graph pools 16 rows of 24, which changes the output by a millionth.
+    summary = trace(_PoolsByConstant(), image()).summary
+    assert not summary.free_sizes
+    (size,) = (r for r in summary.replays if r.what == "size")
+    assert size.difference.relative < 1e-4
+    assert not size.difference.equal
+    assert size.remark == "the graph is fixed to the example"
