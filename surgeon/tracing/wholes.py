@@ -93,9 +93,10 @@ def divide_whole(graph: fx.Graph) -> None:
         size, divisor = quotient.args
         if isinstance(size, Node) and size.target is torch.sym_float:
             size = size.args[0]
-        if _is_size(size) and _is_whole(divisor):
+        whole = _whole(divisor)
+        if _is_size(size) and whole:
             with graph.inserting_before(node):
-                floor = graph.call_function(operator.floordiv, (size, builtins.int(divisor)))  # type: ignore[call-overload]
+                floor = graph.call_function(operator.floordiv, (size, whole))
             floor.meta = dict(node.meta)
             node.replace_all_uses_with(floor)
 
@@ -104,5 +105,8 @@ def _is_size(value: Any) -> bool:
     return isinstance(value, Node) and isinstance(value.meta.get("val"), torch.SymInt)
 
 
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, builtins.int | float) and value >= 1 and value == builtins.int(value)
+def _whole(value: Any) -> builtins.int:
+    """Return a positive whole number, of whichever type; 0 for anything else."""
+    if not isinstance(value, builtins.int | float) or value < 1 or value != builtins.int(value):
+        return 0
+    return builtins.int(value)
