@@ -22,6 +22,8 @@ from surgeon.tracing import (
     TOLERANCE,
     Example,
     check_reads,
+    divide_whole,
+    free_whole_numbers,
     image_shapes,
     map_tensors,
     muted_export,
@@ -204,7 +206,8 @@ def export_program(model: nn.Module, example: Example, freedom: Freedom) -> Expo
             prefer_deferred_runtime_asserts_over_guards=True,
         )
 
-    with quiet(), muted_export(), _unsolved_sizes(), torch.no_grad():
+    counting = contextlib.nullcontext() if dynamic is None else free_whole_numbers(model)
+    with quiet(), muted_export(), _unsolved_sizes(), counting, torch.no_grad():
         try:
             return export()
         except Exception as error:
@@ -260,6 +263,7 @@ def _without_assertions(module: fx.GraphModule) -> fx.GraphModule:
     for node in list(module.graph.nodes):
         if node.target in _CHECKS:
             module.graph.erase_node(node)
+    divide_whole(module.graph)
     module.graph.eliminate_dead_code()
     module.recompile()
     return module

@@ -7,6 +7,7 @@ from .quieting import quiet
 from .replay import TOLERANCE, annotate_shapes, first_line, run
 from .trace import Attempt, Example, Replay, Trace, TraceSummary, Way
 from .ways import adopt_state, private_copy
+from .wholes import divide_whole, free_whole_numbers
 
 __all__ = [
     "TOLERANCE",
@@ -20,7 +21,9 @@ __all__ = [
     "annotate_shapes",
     "as_example",
     "check_reads",
+    "divide_whole",
     "first_line",
+    "free_whole_numbers",
     "image_shapes",
     "map_tensors",
     "muted_export",

@@ -132,3 +132,9 @@ def test_a_text_beside_the_image_keeps_its_width():
         for node in flat.program.graph.nodes
         if node.name == "text"
     ] == [("5", "6")]
+
+
+def test_a_batch_that_goes_through_int_and_len_is_left_free():
+    flat = flatten(Windowed().eval(), as_example(torch.rand(1, 1, 16, 16)))
+    assert flat.freedom is Freedom.BATCH
+    assert not [node for node in flat.graph_module.graph.nodes if node.target is math.trunc]
