@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from surgeon.export import Freedom, flatten, to_onnx
@@ -6,8 +8,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from surgeon.errors import ExportError
-from surgeon.tracing import Example
+from surgeon.tracing import Example, as_example
 from tests.core.tracing import conditional
+from tests.core.tracing.test_wholes import Windowed
 
 from .networks import image, small_unet
 
