@@ -21,6 +21,11 @@ from .selection import select_all
 from .stability import Watch, dominant_eigenvalue, identity_share
 
 
+def first_moving_epoch(config: Config) -> int:
+    """Return the epoch, from 0, in which alpha and beta begin to move."""
+    return math.ceil(config.architecture_start * config.epochs)
+
+
 class SearchPhase:
     """Search cells in a frozen host: architecture steps on validation batches, weight steps on training ones.
 
@@ -60,7 +65,7 @@ class SearchPhase:
             forward, supply.training, of_weights, held=architecture, clip=config.clip
         )
         self._architecture = supply.descent(forward, supply.validation, of_architecture, held=weights)
-        self._first = math.ceil(config.architecture_start * config.epochs)
+        self._first = first_moving_epoch(config)
         self._watch = Watch(config)
         self.ended = "all epochs were done"
 

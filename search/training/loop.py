@@ -31,6 +31,7 @@ class Progress:
         train_loss: mean of the epoch so far.
         validation_dice: of the last epoch done; None before.
         row: the epoch's line of the history when an epoch has just ended, else None.
+        remaining: seconds that are left of the whole operation, at most; None where they were not estimated.
     """
 
     phase: str
@@ -41,6 +42,7 @@ class Progress:
     train_loss: float
     validation_dice: float | None
     row: Mapping[str, Any] | None
+    remaining: float | None = None
 
 
 ProgressCallback = Callable[[Progress], None]
@@ -119,6 +121,8 @@ class Loop:
         fleet: the processes that share the work.
         clock: of the phases.
         spent: seconds by part of the work in earlier phases.
+        done: how far each phase that has ended came, by name.
+        earlier: seconds of each phase in earlier sittings, by name.
     """
 
     stop: StopRequest
@@ -128,10 +132,21 @@ class Loop:
     fleet: Fleet = field(default_factory=Fleet)
     clock: Clock = field(default_factory=Clock)
     spent: dict[str, float] = field(default_factory=dict)
+    done: dict[str, Position] = field(default_factory=dict)
+    earlier: dict[str, float] = field(default_factory=dict)
 
     def is_stopped(self) -> bool:
         """Tell whether the user asked any process to stop; all get the same answer."""
         return self.fleet.any(self.stop.requested)
+
+    def check_stop(self) -> None:
+        """End between two phases where the user asked for it.
+
+        Raises:
+            Stopped: they did.
+        """
+        if self.is_stopped():
+            raise Stopped("stopped by the user", fix="the same command with --resume goes on from here")
 
     def run(self, phase: Phase) -> Position:
         """Run a phase to its end, from its checkpoint where there is one.
@@ -141,6 +156,7 @@ class Loop:
             GateError: the training loss is not a finite number.
         """
         position = self._resume(phase)
+        self.earlier[phase.name] = position.seconds
         while position.epoch < phase.epochs:
             with self._measuring(position):
                 phase.begin_epoch(position.epoch)
@@ -149,6 +165,7 @@ class Loop:
             self._end_epoch(phase, position)
         self.history.extend(position.rows)
         add_up(self.spent, position.spent)
+        self.done[phase.name] = position
         return position
 
     def _step(self, phase: Phase, position: Position) -> None:
@@ -217,7 +234,9 @@ class Loop:
             return Position()
         phase.load_state_dict(state["phase"])
         restore_rng(state["rng"])
-        return Position(**state["position"])
+        position = Position(**state["position"])
+        self._tell(phase, position, None)
+        return position
 
     def _stopped(self, phase: Phase, position: Position) -> Stopped:
         epoch = f"epoch {position.epoch + 1} of {phase.epochs}"
