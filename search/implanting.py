@@ -125,6 +125,8 @@ def _operate(plan: Plan, out: Path | None, resume: bool, watcher: _Watcher) -> I
     with stop_requests() as stop:
         supply = plan.supply(folder.path / "features" if folder else None)
         loop = Loop(stop, folder, watcher.progress, fleet=fleet, clock=supply.clock)
+        for remark in plan.remarks:
+            watcher.note(remark)
         forecast = _estimate(plan, supply, loop)
         if forecast is not None:
             watcher.note(described(forecast))

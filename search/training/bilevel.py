@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from surgeon.splicing import SplicedNetwork
 
@@ -74,7 +74,7 @@ class SearchPhase:
         rate = cosine(self._config.weight_rate, self._config.weight_rate_end, epoch / self.epochs)
         set_rate(self._weights.optimizer, rate)
 
-    def step(self, epoch: int, step: int) -> float:
+    def step(self, epoch: int, step: int) -> Tensor:
         """Make an architecture step (after the first epochs) and a weight step; return the training loss."""
         self._network.train()
         if self._config.rotate:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from torch import Tensor
+
 from surgeon.errors import GateError, Stopped
 
 from ..fleet import Fleet
@@ -16,6 +18,9 @@ from ..interrupts import StopRequest
 from ..randomness import restore_rng, rng_state
 from ..runs import RunFolder
 from ..step.bill import Clock, Part
+
+_READ_EVERY = 16
+"""Steps after which a GPU's losses are read: each time it has to be waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +33,7 @@ class Progress:
         epochs: epochs in this phase.
         step: steps done in the epoch under way.
         steps: steps in an epoch.
-        train_loss: mean of the epoch so far.
+        train_loss: mean of the epoch so far; of a GPU's it is read every few steps.
         validation_dice: of the last epoch done; None before.
         row: the epoch's line of the history when an epoch has just ended, else None.
         remaining: seconds that are left of the whole operation, at most; None where they were not estimated.
@@ -58,7 +63,7 @@ class Phase(Protocol):
     def begin_epoch(self, epoch: int) -> None:
         """Set what depends on the epoch alone, such as learning rates."""
 
-    def step(self, epoch: int, step: int) -> float:
+    def step(self, epoch: int, step: int) -> Tensor | float:
         """Make one step and return its training loss."""
 
     def end_epoch(self, epoch: int) -> dict[str, Any]:
@@ -84,7 +89,8 @@ class Position:
     Attributes:
         epoch: epochs done.
         step: steps done in the epoch under way.
-        loss_sum: sum of the training losses in the epoch under way.
+        loss_sum: sum of the training losses in the epoch under way, of those that were read.
+        read: number of these.
         seconds: time spent so far, earlier sittings included.
         epoch_seconds: of them in the epoch under way.
         rows: the history of the phase.
@@ -94,10 +100,33 @@ class Position:
     epoch: int = 0
     step: int = 0
     loss_sum: float = 0.0
+    read: int = 0
     seconds: float = 0.0
     epoch_seconds: float = 0.0
     rows: list[dict[str, Any]] = field(default_factory=list)
     spent: dict[str, float] = field(default_factory=dict)
+    _unread: Tensor | None = None
+
+    def take(self, loss: Tensor | float) -> None:
+        """Count a step and its loss; read the losses if that keeps no device waiting, or is due."""
+        self.step += 1
+        if isinstance(loss, float):
+            self.loss_sum, self.read = self.loss_sum + loss, self.read + 1
+            return
+        self._unread = loss.double() if self._unread is None else self._unread + loss
+        if loss.device.type == "cpu" or self.step - self.read >= _READ_EVERY:
+            self.settle()
+
+    def settle(self) -> None:
+        """Read the losses that have not been read yet."""
+        if self._unread is not None:
+            self.loss_sum += float(self._unread)
+            self._unread, self.read = None, self.step
+
+    def begin_epoch(self) -> None:
+        """Come to the next epoch."""
+        self.epoch, self.step, self.read = self.epoch + 1, 0, 0
+        self.loss_sum = self.epoch_seconds = 0.0
 
     def spend(self, seconds: float) -> None:
         """Count time."""
@@ -106,7 +135,8 @@ class Position:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        self.settle()
+        return {name: getattr(self, name) for name in self.__slots__ if not name.startswith("_")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,14 +205,15 @@ class Loop:
             raise self._stopped(phase, position)
         start = time.perf_counter()
         loss = phase.step(position.epoch, position.step)
-        if not math.isfinite(loss):
+        position.take(loss)
+        if position.step == phase.steps:
+            position.settle()
+        if not math.isfinite(position.loss_sum):
             raise GateError(
-                f"the training loss is {loss}",
-                where=f"{phase.name}, epoch {position.epoch + 1}, step {position.step + 1}",
+                f"the training loss is {float(loss)}",
+                where=f"{phase.name}, epoch {position.epoch + 1}, step {position.step}",
                 fix="lower weight_rate or retrain_rate, or look at the intensities of the images",
             )
-        position.step += 1
-        position.loss_sum += loss
         self.clock.rest()
         position.spend(time.perf_counter() - start)
         self._tell(phase, position, None)
@@ -209,12 +240,7 @@ class Loop:
             **measured,
         }
         position.rows.append(row)
-        position.epoch, position.step, position.loss_sum, position.epoch_seconds = (
-            position.epoch + 1,
-            0,
-            0.0,
-            0.0,
-        )
+        position.begin_epoch()
         self._save(phase, position)
         self._tell(phase, position, row)
 
@@ -254,7 +280,7 @@ class Loop:
     def _tell(self, phase: Phase, position: Position, row: Mapping[str, Any] | None) -> None:
         if self.progress is None:
             return
-        loss = float(row["train_loss"]) if row else position.loss_sum / max(position.step, 1)
+        loss = float(row["train_loss"]) if row else position.loss_sum / max(position.read, 1)
         last = position.rows[-1]["validation_dice"] if position.rows else None
         self.progress(
             Progress(phase.name, position.epoch, phase.epochs, position.step, phase.steps, loss, last, row)

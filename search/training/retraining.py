@@ -63,7 +63,7 @@ class TrainingPhase:
             self._first_dice = self._supply.measure(self._network, 0)["validation_dice"]
             self._keep(self._first_dice, 0)
 
-    def step(self, epoch: int, step: int) -> float:
+    def step(self, epoch: int, step: int) -> Tensor:
         """Make one step on a training batch and return its loss."""
         self._network.train()
         loss = self._descent.put(epoch, step)
