@@ -97,6 +97,8 @@ class Config(BaseModel):
         device: where the work is done.
         precision: in which networks compute; `auto` is bfloat16 on a GPU that has it, else float32.
         estimate: time a few steps before the start, to say how long it will take at most.
+        compile: have torch compile what the frozen host computes: `on`, `off`, or where a trial before the
+            start shows that it pays (`auto`; not tried in runs of less than half an hour: it costs too much).
         allow_worse: keep an implant that is worse than its host.
         samples: test images kept in the RUN folder for the report and for the parity check of an export.
         host_spec: how the host was loaded; recorded so that an export can load it again.
@@ -170,6 +172,7 @@ class Config(BaseModel):
     device: str = "cpu"
     precision: Precision = Precision.AUTO
     estimate: bool = True
+    compile: Literal["auto", "off", "on"] = "auto"
     allow_worse: bool = False
     samples: int = Field(4, ge=0)
     host_spec: dict[str, Any] | None = None

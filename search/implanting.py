@@ -22,7 +22,7 @@ from .decision.finding import find_implant
 from .decision.outcome import Outcome, Verdict, compare_networks
 from .decision.panel import seat_panel
 from .fleet import together
-from .forecast import Forecast, described, known_paces, plan_chapters, reported
+from .forecast import Forecast, choose_compilation, described, known_paces, plan_chapters, reported
 from .genotype import Genotype
 from .interrupts import stop_requests
 from .operations import OPERATIONS
@@ -128,6 +128,8 @@ def _operate(plan: Plan, out: Path | None, resume: bool, watcher: _Watcher) -> I
         for remark in plan.remarks:
             watcher.note(remark)
         forecast = _estimate(plan, supply, loop)
+        supply, compilation = choose_compilation(plan, supply, loop, forecast)
+        watcher.note(compilation)
         if forecast is not None:
             watcher.note(described(forecast))
             loop = replace(loop, progress=forecast.telling(watcher.progress))

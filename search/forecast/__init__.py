@@ -1,5 +1,6 @@
 """How long an operation will take: its schedule, what its parts take here, and what is left while it runs."""
 
+from .compilation import choose_compilation
 from .pacing import known_paces
 from .remaining import Forecast, described, reported
 from .schedule import Chapter, Pace, Training, plan_chapters
@@ -9,6 +10,7 @@ __all__ = [
     "Forecast",
     "Pace",
     "Training",
+    "choose_compilation",
     "described",
     "known_paces",
     "plan_chapters",

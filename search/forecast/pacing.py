@@ -66,7 +66,7 @@ def _read(folder: RunFolder | None) -> dict[str, Any] | None:
 
 
 def _measured(plan: Plan, supply: Supply, loop: Loop, kinds: Collection[str]) -> dict[str, Pace]:
-    timer = _Timer(plan, replace(supply, clock=Clock(plan.device)), loop)
+    timer = Timer(plan, supply, loop)
     cells = timed_cells(plan.config)
     wanted = sorted((set(kinds) - {CELL}) | set(cells if CELL in kinds else ()))
     paces = {kind: timer.pace(kind) for kind in wanted}
@@ -75,9 +75,18 @@ def _measured(plan: Plan, supply: Supply, loop: Loop, kinds: Collection[str]) ->
     return paces
 
 
-class _Timer:
+class Timer:
+    """Times kinds of networks on copies.
+
+    Args:
+        plan: of the operation.
+        supply: of its trainings in full; their clock does not hear of it.
+        loop: to stop by.
+    """
+
     def __init__(self, plan: Plan, supply: Supply, loop: Loop) -> None:
-        self._plan, self._supply, self._loop = plan, supply, loop
+        self._plan, self._loop = plan, loop
+        self._supply = replace(supply, clock=Clock(plan.device))
         randoms = itertools.islice(random_entrants(plan.specs, plan.config), plan.config.random_cells or 1)
         entrants = (*plain_entrants(plan.specs, plan.config), *randoms)
         self._genotypes = {one.name: one.genotype for one in entrants}

@@ -26,7 +26,7 @@ class Forecast:
     """
 
     def __init__(self, chapters: Iterable[Chapter], paces: Mapping[str, Pace], timing: float = 0.0) -> None:
-        self.chapters, self.paces, self.timing = tuple(chapters), paces, timing
+        self.chapters, self.paces, self.timing = tuple(chapters), dict(paces), timing
         self._left = {one.name: one.seconds(paces) for one in self.chapters}
         self._open = dict.fromkeys(self._left, True)
         self._at: dict[str, dict[str, float]] = {name: {} for name in self._left}
@@ -37,6 +37,11 @@ class Forecast:
     def seconds(self) -> float:
         """The seconds of the whole operation, at most."""
         return sum(one.seconds(self.paces) for one in self.chapters)
+
+    def correct(self, kind: str, pace: Pace) -> None:
+        """Take another pace for a kind of network, before the start."""
+        self.paces[kind] = pace
+        self._left = {one.name: one.seconds(self.paces) for one in self.chapters}
 
     def telling(self, progress: ProgressCallback | None) -> ProgressCallback | None:
         """Return a callback that adds what is left of the operation to every event, and passes it on."""
