@@ -38,6 +38,9 @@ _STEPS = 4
 _PATIENCE = 10.0
 """Seconds after which no further step is timed."""
 _CASES = 2
+"""Cases that every kind of network scores."""
+_MORE_CASES = 16
+"""Cases that the host scores, for the size of cases differs."""
 
 
 def known_paces(plan: Plan, supply: Supply, loop: Loop, chapters: Collection[Chapter]) -> Mapping[str, Pace]:
@@ -90,6 +93,8 @@ class Timer:
         randoms = itertools.islice(random_entrants(plan.specs, plan.config), plan.config.random_cells or 1)
         entrants = (*plain_entrants(plan.specs, plan.config), *randoms)
         self._genotypes = {one.name: one.genotype for one in entrants}
+        self._few = self._supply.glance(_CASES)
+        self._usual: float | None = None
 
     def pace(self, kind: str) -> Pace:
         """Time a kind of network.
@@ -142,14 +147,31 @@ class Timer:
 
     def _scoring(self, network: nn.Module) -> Pace:
         """Time a measuring and what it takes for each case, on a few of the cases."""
-        few = self._supply.glance(_CASES)
         network.eval()
-        few.glance(1).score(network)
-        case = self._timed(lambda: few.score(network))[0]
+        few = self._score(network)
         measuring = 0.0
         if network is not self._plan.host:
-            measuring = self._timed(lambda: few.measure(network, 0))[0]
-        return Pace(measure=max(0.0, measuring - case), case=case / len(few.cohort.cases))
+            measuring = self._timed(lambda: self._few.measure(network, 0))[0]
+        return Pace(measure=max(0.0, measuring - few), case=few / self._cases * self._size_of_cases())
+
+    @property
+    def _cases(self) -> int:
+        return len(self._few.cohort.cases)
+
+    def _score(self, network: nn.Module) -> float:
+        """Return the seconds that the few cases take, once everything was run before."""
+        self._few.score(network)
+        return self._timed(lambda: self._few.score(network))[0]
+
+    def _size_of_cases(self) -> float:
+        """Return how long cases take on the mean over how long the few take: they may be large or small."""
+        if self._usual is None:
+            host = self._plan.host.eval()
+            few = self._score(host) / self._cases
+            affordable = self._loop.fleet.first(lambda: int(_PATIENCE / max(few, 1e-6)))
+            more = self._supply.glance(max(_CASES, min(_MORE_CASES, affordable)))
+            self._usual = self._timed(lambda: more.score(host))[0] / len(more.cohort.cases) / few
+        return self._usual
 
     def _timed(self, work: Callable[[], Any]) -> tuple[float, Any]:
         """Return the seconds of a work and its result, all that a GPU was given done."""

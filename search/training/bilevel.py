@@ -76,7 +76,8 @@ class SearchPhase:
 
     def step(self, epoch: int, step: int) -> Tensor:
         """Make an architecture step (after the first epochs) and a weight step; return the training loss."""
-        self._network.train()
+        if not self._network.training:
+            self._network.train()
         if self._config.rotate:
             for cell in self._cells.values():
                 cell.rotate(epoch * self.steps + step)  # type: ignore[operator]
