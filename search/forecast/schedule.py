@@ -13,7 +13,7 @@ from ..decision.contest import GROWTH, LEAST_KEPT, first_epochs, last_epochs
 from ..decision.panel import Panel
 from ..decision.perturbation import BATCHES, TRIED
 from ..decision.trials import RATES
-from ..entrants import EDGES_KEPT, plain_entrants
+from ..entrants import EDGES_KEPT, plain_entrants, wider_entrants
 from ..genotype import Scope
 from ..planning import Plan
 from ..step.supply import Supply
@@ -178,8 +178,10 @@ class _Schedule:
         yield Chapter("test", "test subjects", "", (), tuple(Scoring(kind, cases) for kind in tested))
 
     def _trying(self) -> Chapter:
-        names = "|".join(self._plain)
-        trainings = tuple(one for kind in self._plain for one in self._trials(kind, RATES))
+        wider = [one.name for one in wider_entrants(self._plan.specs, self._config)]
+        names = "|".join((*self._plain, *wider))
+        tuned = tuple(one for kind in self._plain for one in self._trials(kind, RATES))
+        trainings = (*tuned, *(one for _ in wider for one in self._trials(CELL, ("",))))
         judged = sum(len(one.cohort.cases) for one in self._panel.supplies)
         phases = rf"try-({names})(-fitted)?-1.*"
         return Chapter("plain", "what needs no search", phases, trainings, (Scoring(HOST, judged),))
@@ -203,7 +205,9 @@ class _Schedule:
         randoms = [f"random{number}" for number in range(1, config.random_cells + 1)]
         kinds = [*[CELL] * found, *(name if name in timed_cells(config) else CELL for name in randoms)]
         trainings = tuple(one for kind in kinds for one in self._trials(kind, ("",)))
-        yield Chapter("found", "what was found", r"try-(searched|perturbed|random\d+)-1.*", trainings)
+        yield Chapter(
+            "found", "what was found", r"try-(searched|perturbed|random\d+)(-fitted)?-1.*", trainings
+        )
         entrants = len(self._plain) + len(kinds)
         last = self._trials(CELL, ("",), last=True) * (max(LEAST_KEPT, entrants // GROWTH) + 1)
         yield Chapter("last", "last round", r"try-.*-2(-fold\d+)?", tuple(last))
