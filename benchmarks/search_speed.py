@@ -3,7 +3,9 @@
 Against a straightforward op-by-op PC-DARTS cell in the same host: torch's default layout, the whole host in
 every step, gradients of everything that is searched in both half-steps. All ways take turns in one process,
 so that a busy machine slows them alike; memory is measured in processes of their own. Then seconds a step
-against skips, states and image size, with the straight line that fits them best.
+against skips, states and image size, with the straight line that fits them best, and the estimate of a small
+operation's time beside what it took. Seconds are those of the clock; those of the processor, which other work
+on the machine moves less, are kept beside them.
 `python -m benchmarks.search_speed [--quick] [--json] [--threads N] [--device cuda] [--data DIR]`.
 """
 
@@ -25,11 +27,18 @@ from surgeon.search import Config
 
 from benchmarks.isolation import isolated
 from benchmarks.record import ROOT, Parts, Target, commit, conclude, machine, say, versions
+from benchmarks.search_estimate import estimated
 from benchmarks.search_steps import HPA, Case, Place, make_step, step_of
 from benchmarks.search_work import Rungs, Work, measured_series
 
 LIMIT = 3000.0  # seconds for one measurement
-SOURCES = ("search", "surgeon/splicing.py", "benchmarks/search_speed.py", "benchmarks/search_work.py")
+SOURCES = (
+    "search",
+    "surgeon/splicing.py",
+    "benchmarks/search_estimate.py",
+    "benchmarks/search_speed.py",
+    "benchmarks/search_work.py",
+)
 DATA = ROOT.parent / "shared" / "data"
 NO_DICE = "seconds to the same validation Dice over a full-length schedule"
 WAYS = ("reference search", "search", "whole host", "derived cells")
@@ -70,9 +79,12 @@ def main(arguments: list[str] | None = None) -> int:
         say(line(rows[-1]), options.json)
     if "work" not in parts.parts:
         parts.keep("work", isolated(work_seconds, place, limit=LIMIT, start="spawn"))
+    if "estimate" not in parts.parts:
+        parts.keep("estimate", isolated(estimated, place, limit=LIMIT, start="spawn"))
+    say(estimate_line(parts.parts["estimate"]), options.json)
     for name, found in parts.parts["work"].items():
         say(f"seconds a step by {name}: {described(found)}", options.json)
-    return conclude(summary(rows, parts.parts["work"], options.quick, place), options.json)
+    return conclude(summary(rows, parts.parts, options.quick, place), options.json)
 
 
 def described(found: dict[str, Any]) -> str:
@@ -84,23 +96,37 @@ def described(found: dict[str, Any]) -> str:
 
 def measured(case: Case, place: Place) -> dict[str, Any]:
     """Return seconds a step of each way, and the memory that a step of the search needs."""
-    seconds = isolated(step_seconds, case, place, limit=LIMIT, start="spawn")
+    seconds, processor = isolated(step_seconds, case, place, limit=LIMIT, start="spawn")
     memory = {way: isolated(step_memory, case, place, way, limit=LIMIT, start="spawn") for way in WAYS[:2]}
-    return {"name": case.name, "shape": list(case.shape), "seconds": seconds, "memory_kib": memory}
+    shape = list(case.shape)
+    return {
+        "name": case.name,
+        "shape": shape,
+        "seconds": seconds,
+        "processor": processor,
+        "memory_kib": memory,
+    }
 
 
-def step_seconds(case: Case, place: Place) -> dict[str, float]:
-    """Time the ways in turn; the first round warms up and fills the cache, as the first epoch does."""
+def step_seconds(case: Case, place: Place) -> tuple[dict[str, float], dict[str, float]]:
+    """Time the ways in turn, by the clock and on the processor.
+
+    The first round warms up and fills the cache, as the first epoch does.
+    """
     steps = {way: make_step(case, place, way) for way in WAYS}
-    spent: dict[str, list[float]] = {way: [] for way in WAYS}
+    spent: dict[str, list[tuple[float, float]]] = {way: [] for way in WAYS}
     for turn in range(case.rounds + 1):
         for way, step in steps.items():
-            begin = time.perf_counter()
+            begin = time.perf_counter(), time.process_time()
             step()
             place.wait()
             if turn:
-                spent[way].append(time.perf_counter() - begin)
-    return {way: round(statistics.median(times), 4) for way, times in spent.items()}
+                spent[way].append((time.perf_counter() - begin[0], time.process_time() - begin[1]))
+    by_clock, processor = (
+        {way: round(statistics.median(pair[k] for pair in pairs), 4) for way, pairs in spent.items()}
+        for k in (0, 1)
+    )
+    return by_clock, processor
 
 
 def step_memory(case: Case, place: Place, way: str) -> int:
@@ -148,12 +174,25 @@ def line(row: dict[str, Any]) -> str:
     seconds, memory = row["seconds"], row["memory_kib"]
     times = ", ".join(f"{way} {value:.3f}" for way, value in seconds.items())
     mebibytes = ", ".join(f"{way} {value / 1024:.0f}" for way, value in memory.items())
-    return f"{row['name']} {tuple(row['shape'])}: seconds a step: {times}; MiB: {mebibytes}"
+    busy = ", ".join(f"{value:.3f}" for value in row["processor"].values())
+    shape = tuple(row["shape"])
+    return f"{row['name']} {shape}: seconds a step: {times} (processor {busy}); MiB: {mebibytes}"
 
 
-def summary(rows: list[dict[str, Any]], work: dict[str, Any], quick: bool, place: Place) -> dict[str, Any]:
+def estimate_line(found: dict[str, Any]) -> str:
+    """Say what was estimated before an operation, and what it took."""
+    return (
+        f"an operation: estimated {found['of_what_ran_seconds']:.0f} s (at most"
+        f" {found['at_most_seconds']:.0f}), took {found['took_seconds']:.0f} s"
+    )
+
+
+def summary(rows: list[dict[str, Any]], parts: dict[str, Any], quick: bool, place: Place) -> dict[str, Any]:
     """Hold the ratios against their bars."""
-    targets = [
+    work, estimate = parts["work"], parts["estimate"]
+    off = abs(estimate["of_what_ran_seconds"] / estimate["took_seconds"] - 1)
+    targets = [Target.at_most("estimate of an operation's time: how far off", round(off, 2), 0.25)]
+    targets += [
         Target.at_least(f"seconds by {name}: share explained by a line", round(found["explained"], 3), 0.95)
         for name, found in work.items()
     ]
@@ -182,6 +221,7 @@ def summary(rows: list[dict[str, Any]], work: dict[str, Any], quick: bool, place
         "device": place.device,
         "rows": rows,
         "work": work,
+        "estimate": estimate,
         "targets": [target.to_dict() for target in targets],
         "not_measured": [
             *absent(rows, place),

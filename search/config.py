@@ -13,7 +13,7 @@ from .operations import OPERATIONS
 from .step.moving import Train
 from .step.precision import Precision
 
-_NOT_COMPARED = ("device", "host_spec", "allow_worse", "cache_memory", "cache_disk", "memory")
+_NOT_COMPARED = ("device", "host_spec", "allow_worse", "cache_memory", "cache_disk", "memory", "estimate")
 
 
 class Config(BaseModel):
@@ -96,6 +96,9 @@ class Config(BaseModel):
             are computed again when they are due (slower, equal to the bit). None: a share of the device's.
         device: where the work is done.
         precision: in which networks compute; `auto` is bfloat16 on a GPU that has it, else float32.
+        estimate: time a few steps before the start, to say how long it will take at most.
+        compile: have torch compile what the frozen host computes: `on`, `off`, or where a trial before the
+            start shows that it pays (`auto`; not tried in runs of less than half an hour: it costs too much).
         allow_worse: keep an implant that is worse than its host.
         samples: test images kept in the RUN folder for the report and for the parity check of an export.
         host_spec: how the host was loaded; recorded so that an export can load it again.
@@ -168,6 +171,8 @@ class Config(BaseModel):
     memory: float | None = Field(None, gt=0)
     device: str = "cpu"
     precision: Precision = Precision.AUTO
+    estimate: bool = True
+    compile: Literal["auto", "off", "on"] = "auto"
     allow_worse: bool = False
     samples: int = Field(4, ge=0)
     host_spec: dict[str, Any] | None = None

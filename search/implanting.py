@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,20 @@ from .config import Config
 from .decision.comparison import train_contenders, with_comparison
 from .decision.finding import find_implant
 from .decision.outcome import Outcome, Verdict, compare_networks
+from .decision.panel import seat_panel
 from .fleet import together
+from .forecast import Forecast, choose_compilation, described, known_paces, plan_chapters, reported
 from .genotype import Genotype
 from .interrupts import stop_requests
 from .operations import OPERATIONS
 from .planning import Plan, plan_operation
 from .publishing import Findings, describe, publish
 from .runs import RunFolder, open_run
+from .step.supply import Supply
 from .training.loop import Loop, ProgressCallback
 from .training.stages import train_baselines
+
+NoteCallback = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,7 @@ def implant(
     kwargs: Mapping[str, Any] | None = None,
     resume: bool = False,
     progress: ProgressCallback | None = None,
+    note: NoteCallback | None = None,
     operations: Table = OPERATIONS,
 ) -> ImplantResult:
     """Search cells for the skips of a host, train them in place and compare with the host.
@@ -75,6 +82,7 @@ def implant(
         kwargs: keyword inputs are not supported here; give None.
         resume: go on with the stopped run in `out`.
         progress: called at every step.
+        note: called with what was decided and estimated before the start, a sentence each.
         operations: the table of operations (`with_operations` adds your own).
 
     Raises:
@@ -93,16 +101,39 @@ def implant(
         raise InputError("there is nothing to resume without a RUN folder", where="out", fix="give out")
     plan = plan_operation(host, data, config or Config(), operations, inputs)
     with together(plan.fleet):
-        return _operate(plan, None if out is None else Path(out), resume, progress)
+        speaks = plan.fleet.is_first
+        watcher = _Watcher(progress if speaks else None, note if speaks and note else _say_nothing)
+        return _operate(plan, None if out is None else Path(out), resume, watcher)
 
 
-def _operate(plan: Plan, out: Path | None, resume: bool, progress: ProgressCallback | None) -> ImplantResult:
+def _say_nothing(sentence: str) -> None:
+    """Take a sentence, and tell nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Watcher:
+    """Who is told how it goes."""
+
+    progress: ProgressCallback | None
+    note: NoteCallback
+
+
+def _operate(plan: Plan, out: Path | None, resume: bool, watcher: _Watcher) -> ImplantResult:
     """Do what was planned; every process comes to the same result, and the first one writes it."""
     fleet = plan.fleet
     folder = fleet.first(lambda: open_run(out, plan.identity, resume=resume)) if out is not None else None
     with stop_requests() as stop:
         supply = plan.supply(folder.path / "features" if folder else None)
-        loop = Loop(stop, folder, progress if fleet.is_first else None, fleet=fleet, clock=supply.clock)
+        loop = Loop(stop, folder, watcher.progress, fleet=fleet, clock=supply.clock)
+        for remark in plan.remarks:
+            watcher.note(remark)
+        forecast = _estimate(plan, supply, loop)
+        supply, compilation = choose_compilation(plan, supply, loop, forecast)
+        watcher.note(compilation)
+        if forecast is not None:
+            watcher.note(described(forecast))
+            loop = replace(loop, progress=forecast.telling(watcher.progress))
+        begun = time.perf_counter()
         found = find_implant(plan, supply, loop)
         baselines = train_baselines(plan, supply, loop)
         rows = train_contenders(plan, supply, loop, found) if plan.config.compare else ()
@@ -111,13 +142,25 @@ def _operate(plan: Plan, out: Path | None, resume: bool, progress: ProgressCallb
     outcome = compare_networks(plan, network, {name: one.network for name, one in baselines.items()})
     if rows:
         outcome = with_comparison(plan, outcome, found, rows)
-    findings = Findings(plan, found, outcome, loop.spent)
+    took = time.perf_counter() - begun + sum(loop.earlier.values())
+    estimate = {} if forecast is None else reported(forecast, loop.done, found.trained_name, took)
+    findings = Findings(plan, found, outcome, loop.spent, estimate)
     report = describe(findings)
     if folder is not None and fleet.is_first:
         publish(folder, findings, report)
     fleet.wait()
     _refuse_worse(plan.config, outcome, folder)
     return ImplantResult(network, plan.anatomy, found.genotype, report, folder.path if folder else None)
+
+
+def _estimate(plan: Plan, supply: Supply, loop: Loop) -> Forecast | None:
+    """Estimate how long the operation will take, if that was asked for."""
+    if not plan.config.estimate:
+        return None
+    begun = time.perf_counter()
+    chapters = plan_chapters(plan, supply, seat_panel(plan, supply))
+    paces = known_paces(plan, supply, loop, chapters)
+    return Forecast(chapters, paces, time.perf_counter() - begun)
 
 
 def _refuse_worse(config: Config, outcome: Outcome, folder: RunFolder | None) -> None:

@@ -50,6 +50,7 @@ class Plan:
         task: loss and prediction.
         fleet: the processes that share the work, and the device of this one.
         table: factories of the operations by name.
+        remarks: what was decided by what is there, a sentence each.
     """
 
     host: nn.Module
@@ -64,6 +65,7 @@ class Plan:
     task: Task
     fleet: Fleet
     table: Table
+    remarks: tuple[str, ...] = ()
 
     @property
     def device(self) -> torch.device:
@@ -142,6 +144,7 @@ def plan_operation(
     """
     cohort = data if isinstance(data, Cohort) else open_data(data)
     fleet = open_fleet(find_device(config.device))
+    remarks = (config.precision.reason(fleet.device),)
     config = config.model_copy(update={"precision": config.precision.settled(fleet.device)})
     splits = split_subjects(cohort, config.seed if config.split is None else config.split, config.fractions)
     image = draw_batches(cohort.select(splits.train), config, "training").batch(0, 0).image[:1]
@@ -163,6 +166,7 @@ def plan_operation(
         task=task,
         fleet=fleet,
         table=table,
+        remarks=remarks,
     )
     _check_same(plan)
     return plan

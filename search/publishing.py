@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from surgeon.files import write_text
@@ -27,12 +27,14 @@ class Findings:
         found: what is recommended, and how it was found.
         outcome: how it compares with its host.
         spent: seconds of all trainings by part of the work.
+        estimate: of its time, beside what it took; empty where nobody asked.
     """
 
     plan: Plan
     found: Found
     outcome: Outcome
     spent: Mapping[str, float]
+    estimate: Mapping[str, Any] = field(default_factory=dict)
 
 
 def describe(findings: Findings) -> dict[str, Any]:
@@ -49,6 +51,7 @@ def describe(findings: Findings) -> dict[str, Any]:
             "retrain_seconds": found.trained.position.seconds,
             "retrain_epochs": found.trained.position.epoch,
             **_bill(findings),
+            "estimate": dict(findings.estimate),
             **found.trained.facts,
         },
         "trained": _describe_training(findings),

@@ -151,7 +151,7 @@ class BatchedSearchCell(nn.Module):
         operation_weights, edge_weights = self.architecture()
         weights = operation_weights * edge_weights[:, None]  # (E, O)
         grid = grid_of(skip)
-        kept = (self.architecture.kept & self.architecture.kept_edges[:, None]).tolist()
+        kept = self.architecture.open_operations()
         states = [to_rows(x) for x in self.entry(skip, decoder)]
         first = len(states)
         operated, bypass = self._places()

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from surgeon.errors import Stopped
-
 from ..entrants import FIXED, Entrant, nothing, plain_entrants, random_entrants, wider_entrants
 from ..genotype import Genotype
 from ..planning import Plan
@@ -29,14 +27,12 @@ from .contest import (
 )
 from .fitting import fit_genotype
 from .panel import seat_panel
-from .perturbation import select_by_perturbation
+from .perturbation import BATCHES, select_by_perturbation
 from .prices import Budget, Price, Prices
 from .settling import Settling
 from .timings import Timings, added_time, known_prices
 from .trials import Trials
 
-_BATCHES = 4
-"""Validation batches on which an operation's absence is felt."""
 _DRAWS = 200
 """Random cells that are drawn at most to find some that fit the budget."""
 
@@ -60,6 +56,11 @@ class Found:
     ended: str
     contest: dict[str, Any] | None = None
     prices: Prices | None = None
+
+    @property
+    def trained_name(self) -> str:
+        """Name of the entrant that was trained in full; empty where there was no short list."""
+        return str((self.contest or {}).get("trained", ""))
 
     @property
     def seconds(self) -> float:
@@ -128,7 +129,7 @@ class ShortList:
         settling = Settling(self._plan, self._supply, self._loop, self._prices)
         settled = settling.settle(choice, self._standings.get(choice.name), self.host)
         contest = describe_contest(list(self._standings.values()), self.host, settled.choice, self._config)
-        contest |= {"judges": self._panel.to_dict(), "same": self._same}
+        contest |= {"judges": self._panel.to_dict(), "same": self._same, "trained": choice.name}
         position = searched.position if searched else Position()
         return Found(settled.genotype, settled.trained, position, ended, contest, self._prices)
 
@@ -175,8 +176,8 @@ class ShortList:
         config, glance = self._config, self._supply.glance(self._config.search_cases)
 
         def measure() -> tuple[float, float]:
-            self._look_for_stop()
-            found = glance.measure(searched.network, 0, _BATCHES)
+            self._loop.check_stop()
+            found = glance.measure(searched.network, 0, BATCHES)
             return -found["validation_loss"], found["validation_dice"]
 
         with seeded(config.seed, "perturbation"):
@@ -234,10 +235,6 @@ class ShortList:
             brief = config.model_copy(update=changes)
             tried = train(f"try-{one.entrant.name}-{number}", one.entrant.genotype, brief)
             self._standings[one.entrant.name] = after_round(one, epochs, tried)
-
-    def _look_for_stop(self) -> None:
-        if self._loop.is_stopped():
-            raise Stopped("stopped by the user", fix="the same command with --resume goes on from here")
 
 
 def _worths(searched: Searched) -> Mapping[str, Mapping[str, Mapping[str, float]]]:

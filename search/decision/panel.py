@@ -73,7 +73,13 @@ def seat_panel(plan: Plan, supply: Supply) -> Panel:
     folds = deal_folds(plan)
     return Panel(
         tuple(
-            replace(plan.supply_of(fold), cache=supply.cache, clock=supply.clock, choosing=False)
+            replace(
+                plan.supply_of(fold),
+                cache=supply.cache,
+                clock=supply.clock,
+                compiler=supply.compiler,
+                choosing=False,
+            )
             for fold in folds
         )
     )

@@ -17,6 +17,8 @@ from ..genotype import CellGenotype, CellMerge, Edge, Genotype, Inputs, Scope
 
 TRIED = 4
 """Operations of an edge that are tried, those that weigh most: what is worth most is among them."""
+BATCHES = 4
+"""Validation batches on which an operation's absence is felt."""
 Measure = Callable[[], tuple[float, float]]
 """What is missed, the larger the better, and what decides between equals: minus the loss, then Dice."""
 

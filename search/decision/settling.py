@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from surgeon.data import Cohort
-from surgeon.errors import Stopped
 from surgeon.scores import Scores, bootstrap_gain
 
 from ..entrants import nothing
@@ -135,6 +134,5 @@ class Settling:
         return self._scores(network, self._supply.cohort if self._supply.choosing else every).dice_mean
 
     def _scores(self, network: nn.Module, cohort: Cohort) -> Scores:
-        if self._loop.is_stopped():
-            raise Stopped("stopped by the user", fix="the same command with --resume goes on from here")
+        self._loop.check_stop()
         return replace(self._supply, cohort=cohort).score(network)

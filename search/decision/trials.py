@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from surgeon.errors import Stopped
 from surgeon.scores import Scores
 
 from ..config import Config
@@ -62,8 +61,7 @@ class Trials:
         """
         networks, seconds = [], 0.0
         for fold, supply in enumerate(self._panel.supplies, 1):
-            if self._loop.is_stopped():
-                raise Stopped("stopped by the user", fix="the same command with --resume goes on from here")
+            self._loop.check_stop()
             phase = f"{name}-fold{fold}" if self._panel.crosswise else name
             followed = supply.glance(config.search_cases)
             trained = train_genotype(phase, self._plan, followed, self._loop, genotype, config=config)

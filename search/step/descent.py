@@ -48,7 +48,7 @@ class Descent:
         """The parameters that move."""
         return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
-    def put(self, epoch: int, step: int) -> float:
+    def put(self, epoch: int, step: int) -> Tensor:
         """Put the gradients of a batch's loss on the parameters, and return the loss."""
         with held(self.held):
             with self.computing():

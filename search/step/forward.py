@@ -12,6 +12,7 @@ from surgeon.data import Batch, Batches, Loader, digest_of
 from surgeon.splicing import SplicedNetwork
 
 from .bill import Clock, Part, Watch
+from .compiling import Compiler
 from .features import FeatureCache, Features, together
 from .halves import Halves
 
@@ -29,6 +30,7 @@ class Forward:
         cache: keeps features; share it among networks of one host and one cohort.
         memory: bytes that a batch may keep for the gradients; what is more is computed again.
         clock: told of what the time goes to.
+        compiler: of what the host computes; None compiles nothing.
 
     Attributes:
         halves: of the network.
@@ -44,10 +46,13 @@ class Forward:
         *,
         memory: float = math.inf,
         clock: Clock | None = None,
+        compiler: Compiler | None = None,
     ) -> None:
         image = batches.batch(0, 0).image.to(device)
         self.halves = Halves(network, torch.cat((image, image))[:2])
         self.recomputes = memory < math.inf and self.halves.spare(image[:1], len(image), memory)
+        if compiler is not None:
+            self.halves.compile(compiler, tuple(image.shape))
         self._device, self._cache = device, cache
         self._clock = clock or Clock()
         self._watch = Watch(network, self.halves.second, self._clock)
@@ -58,7 +63,8 @@ class Forward:
         self._clock.enter(Part.DATA)
         drawn = batches.batch(epoch, step)
         with self._watch.watching():
-            output = self.halves.finish(self.features(drawn, batches.fixed))
+            features = self.features(drawn, batches.fixed)
+            output = self.halves.finish(features, tuple(drawn.image.shape))
         return output, drawn.label.to(self._device)
 
     def features(self, drawn: Batch, fixed: bool) -> Features:

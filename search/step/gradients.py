@@ -31,8 +31,10 @@ class Gradients:
 
     def put(
         self, loss: Tensor, parameters: Sequence[nn.Parameter], optimizer: torch.optim.Optimizer
-    ) -> float:
+    ) -> Tensor:
         """Set `.grad` of these parameters, and of no others, to the gradients of a loss; return the loss.
+
+        It stays on its device: to read it, a GPU would have to be waited for.
 
         Args:
             loss: of the whole batch, the same in all processes.
@@ -46,7 +48,7 @@ class Gradients:
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = None if gradient is None else next(summed)
         self._scaler.unscale_(optimizer)
-        return float(loss.detach())
+        return loss.detach()
 
     def follow(self, optimizer: torch.optim.Optimizer) -> None:
         """Make the optimizer's step."""

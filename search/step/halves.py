@@ -13,6 +13,7 @@ from surgeon.checkpoints import fingerprint
 from surgeon.parity import compare
 from surgeon.splicing import SplicedNetwork
 
+from .compiling import CompiledHalves, Compiler
 from .recomputing import Recomputed, bytes_kept
 from .thrift import influenced, thrifty, trained_in
 
@@ -45,6 +46,7 @@ class Halves:
         self.by_case = False
         self.layout = torch.contiguous_format
         self._again: Recomputed | None = None
+        self._compiled: CompiledHalves | None = None
         mode = network.training
         network.eval()
         try:
@@ -56,7 +58,7 @@ class Halves:
     @property
     def second(self) -> fx.GraphModule | None:
         """What `finish` runs; None where that is the whole network, or a part is computed again."""
-        return self._second if self.names and self._again is None else None
+        return self._second if self.names and self._again is None and self._compiled is None else None
 
     def features(self, image: Tensor) -> tuple[Tensor, ...]:
         """Return what the second half needs of an image `(N, C, *spatial)`."""
@@ -64,11 +66,15 @@ class Halves:
         if not self.names:
             return (image,)
         with torch.no_grad():
-            found: tuple[Tensor, ...] = self._first(image)
+            compiled = self._compiled
+            first = compiled.first if compiled is not None and compiled.takes(image) else None
+            found: tuple[Tensor, ...] = (first or self._first)(image)
             return found
 
-    def finish(self, features: Sequence[Tensor]) -> Any:
-        """Return the network's output from the features."""
+    def finish(self, features: Sequence[Tensor], shape: tuple[int, ...] = ()) -> Any:
+        """Return the network's output from the features of images of a shape."""
+        if self._compiled is not None and self._compiled.shape == shape:
+            return self.network.graph.process_outputs(self._compiled.second(features))
         if self._again is not None:
             return self.network.graph.process_outputs(self._again(*features))
         if not self.names:
@@ -94,13 +100,26 @@ class Halves:
             self.network.train(mode)
         return self._again is not None
 
+    def compile(self, compiler: Compiler, shape: tuple[int, ...]) -> None:
+        """Have what the host computes compiled, for images of one shape; not where it is computed again.
+
+        Args:
+            compiler: that compiles, and keeps.
+            shape: of a batch `(N, C, *spatial)`.
+        """
+        if self._again is not None:
+            return
+        second = self._second if self.names else fx.GraphModule(self.network, self.network.graph)
+        self._compiled = CompiledHalves(compiler, self._first if self.names else None, second, shape)
+
     def computation(self) -> str:
         """Return a digest of what features depend on beside the image: graph, weights, precision."""
         if not self.names:
             return ""
         kind = next(iter(self.network.parameters())).device.type
         half = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
-        parts = (str(self.layout), str(half), *self.names, self._first.code)
+        shape = str(self._compiled.shape) if self._compiled is not None else ""
+        parts = (str(self.layout), str(half), shape, *self.names, self._first.code)
         return f"{fingerprint(self._first)}/{hashlib.sha256(' '.join(parts).encode()).hexdigest()}"
 
     def _settle(self, example: Tensor) -> None:

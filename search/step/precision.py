@@ -35,6 +35,20 @@ class Precision(StrEnum):
             )
         return self
 
+    def reason(self, device: torch.device) -> str:
+        """Say what this stands for on a device, and why."""
+        settled = self.settled(device)
+        if self is not Precision.AUTO:
+            return f"precision {settled}: as asked for"
+        if settled is Precision.BF16:
+            return f"precision {settled}: this GPU computes in bfloat16"
+        why = (
+            "this GPU does not compute in bfloat16"
+            if device.type == "cuda"
+            else "half types pay on GPUs alone"
+        )
+        return f"precision {settled}: {why}"
+
     def computing(self, device: torch.device) -> contextlib.AbstractContextManager[object]:
         """Return the block in which a network computes in this type."""
         half = _HALVES.get(self.value)

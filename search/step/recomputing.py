@@ -8,7 +8,7 @@ twice. Outputs and gradients are equal to the bit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +20,8 @@ _LENGTH = 8
 """Nodes of a stretch at least: in shorter ones as much would be kept as without them."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Stretch:
+@dataclass(frozen=True, slots=True, eq=False)
+class Stretch:
     """Nodes of a graph that follow each other: an implant, or a part of the host.
 
     Attributes:
@@ -51,33 +51,29 @@ class Recomputed:
     def __init__(self, whole: fx.GraphModule, example: Sequence[Tensor]) -> None:
         self._inputs = tuple(node.name for node in whole.graph.nodes if node.op == "placeholder")
         self._output = next(node for node in whole.graph.nodes if node.op == "output")
-        self._stretches = _cut(whole)
+        self._stretches = cut(whole)
         self._once = self._overwriting(example)
 
     def __call__(self, *inputs: Tensor) -> Any:
         """Return the output of the graph."""
-        values: dict[str, Any] = dict(zip(self._inputs, inputs, strict=True))
-        for number, stretch in enumerate(self._stretches):
-            given = [values[name] for name in stretch.given]
-            if stretch.again and number not in self._once and torch.is_grad_enabled():
-                found = checkpoint(stretch.module, *given, use_reentrant=False)
-            else:
-                found = stretch.module(*given)
-            values.update(zip(stretch.returned, found, strict=True))
-            for name in stretch.last:
-                del values[name]
-        return fx.node.map_arg(self._output.args[0], lambda node: values[node.name])
+        given = dict(zip(self._inputs, inputs, strict=True))
+        return run_stretches(self._stretches, given, self._output, self._run)
+
+    def _run(self, stretch: Stretch, given: Sequence[Any]) -> Any:
+        if stretch.again and stretch not in self._once and torch.is_grad_enabled():
+            return checkpoint(stretch.module, *given, use_reentrant=False)
+        return stretch.module(*given)
 
     @torch.no_grad()
-    def _overwriting(self, example: Sequence[Tensor]) -> frozenset[int]:
+    def _overwriting(self, example: Sequence[Tensor]) -> frozenset[Stretch]:
         """List the stretches whose inputs are not at the end what they were when they went in."""
         values: dict[str, Any] = dict(zip(self._inputs, (x.clone() for x in example), strict=True))
-        seen: list[tuple[int, Tensor, int]] = []
-        for number, stretch in enumerate(self._stretches):
+        seen: list[tuple[Stretch, Tensor, int]] = []
+        for stretch in self._stretches:
             given = [values[name] for name in stretch.given]
-            seen.extend((number, one, one._version) for one in given if isinstance(one, Tensor))
+            seen.extend((stretch, one, one._version) for one in given if isinstance(one, Tensor))
             values.update(zip(stretch.returned, stretch.module(*given), strict=True))
-        return frozenset(number for number, tensor, version in seen if tensor._version != version)
+        return frozenset(stretch for stretch, tensor, version in seen if tensor._version != version)
 
 
 def bytes_kept(module: nn.Module, inputs: Sequence[Tensor]) -> int:
@@ -102,14 +98,42 @@ def bytes_kept(module: nn.Module, inputs: Sequence[Tensor]) -> int:
     return sum(kept.values())
 
 
-def _cut(whole: fx.GraphModule) -> tuple[_Stretch, ...]:
-    """Cut a graph before and after each implant, and between them where a single value is passed on."""
+def run_stretches(
+    stretches: Sequence[Stretch],
+    inputs: Mapping[str, Any],
+    output: fx.Node,
+    run: Callable[[Stretch, Sequence[Any]], Any],
+) -> Any:
+    """Run stretches one after the other, and let go of every value as soon as nobody needs it.
+
+    Args:
+        stretches: of a graph.
+        inputs: of the graph, by name.
+        output: the output node of the graph.
+        run: runs a stretch on what goes into it.
+    """
+    values = dict(inputs)
+    for stretch in stretches:
+        found = run(stretch, [values[name] for name in stretch.given])
+        values.update(zip(stretch.returned, found, strict=True))
+        for name in stretch.last:
+            del values[name]
+    return fx.node.map_arg(output.args[0], lambda node: values[node.name])
+
+
+def cut(whole: fx.GraphModule, length: int | None = _LENGTH) -> tuple[Stretch, ...]:
+    """Cut a graph before and after each implant, and between them where a single value is passed on.
+
+    Args:
+        whole: the graph.
+        length: nodes of a stretch at least; None cuts at the implants alone.
+    """
     nodes = [node for node in whole.graph.nodes if node.op not in {"placeholder", "get_attr", "output"}]
     place = {node: number for number, node in enumerate(nodes)}
     ends = {node: max((place.get(user, len(nodes)) for user in node.users), default=-1) for node in nodes}
     groups: list[list[fx.Node]] = []
     for number, node in enumerate(nodes):
-        if not groups or _is_implant(node) or _is_full(groups[-1], ends, number):
+        if not groups or _is_implant(node) or _is_full(groups[-1], ends, number, length):
             groups.append([])
         groups[-1].append(node)
     return tuple(_stretch(whole, group, groups[number + 1 :]) for number, group in enumerate(groups))
@@ -119,14 +143,14 @@ def _is_implant(node: fx.Node) -> bool:
     return node.op == "call_module" and str(node.target).startswith("implants.")
 
 
-def _is_full(group: Sequence[fx.Node], ends: dict[fx.Node, int], place: int) -> bool:
+def _is_full(group: Sequence[fx.Node], ends: dict[fx.Node, int], place: int, length: int | None) -> bool:
     """Tell whether a group is an implant, or long enough with one value alone to pass on from a place on."""
     if _is_implant(group[-1]):
         return True
-    return len(group) >= _LENGTH and sum(ends[node] >= place for node in group) == 1
+    return length is not None and len(group) >= length and sum(ends[node] >= place for node in group) == 1
 
 
-def _stretch(whole: fx.GraphModule, group: list[fx.Node], later: Sequence[list[fx.Node]]) -> _Stretch:
+def _stretch(whole: fx.GraphModule, group: list[fx.Node], later: Sequence[list[fx.Node]]) -> Stretch:
     inside = set(group)
     after = {node for others in later for node in others} | {
         node for node in whole.graph.nodes if node.op == "output"
@@ -143,7 +167,7 @@ def _stretch(whole: fx.GraphModule, group: list[fx.Node], later: Sequence[list[f
     for node in group:
         copies[node] = graph.node_copy(node, copies.__getitem__)
     graph.output(tuple(copies[node] for node in returned))
-    return _Stretch(
+    return Stretch(
         module=fx.GraphModule(whole, graph),
         given=tuple(node.name for node in given),
         returned=tuple(node.name for node in returned),

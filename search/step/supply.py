@@ -19,6 +19,7 @@ from surgeon.splicing import SplicedNetwork
 from ..fleet import Fleet
 from ..operations import BatchNorm
 from .bill import Clock
+from .compiling import Compiler
 from .descent import Descent
 from .features import FeatureCache
 from .forward import Forward
@@ -43,6 +44,7 @@ class Supply:
         precision: in which networks compute.
         memory: bytes that a batch of a step may keep for the gradients before activations are computed again.
         clock: told of what the time of training goes to.
+        compiler: of what the frozen host computes; None compiles nothing.
     """
 
     training: Batches
@@ -57,12 +59,19 @@ class Supply:
     precision: Precision = Precision.FP32
     memory: float = math.inf
     clock: Clock = field(default_factory=Clock)
+    compiler: Compiler | None = None
 
     def forward(self, network: SplicedNetwork) -> Forward:
         """Return the forward pass of training for a network."""
         with self.computing():
             return Forward(
-                network, self.training, self.device, self.cache, memory=self.memory, clock=self.clock
+                network,
+                self.training,
+                self.device,
+                self.cache,
+                memory=self.memory,
+                clock=self.clock,
+                compiler=self.compiler,
             )
 
     def descent(

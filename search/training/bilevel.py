@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from surgeon.splicing import SplicedNetwork
 
@@ -19,6 +19,11 @@ from ..step.mirror import architecture_optimizer
 from ..step.supply import Supply
 from .selection import select_all
 from .stability import Watch, dominant_eigenvalue, identity_share
+
+
+def first_moving_epoch(config: Config) -> int:
+    """Return the epoch, from 0, in which alpha and beta begin to move."""
+    return math.ceil(config.architecture_start * config.epochs)
 
 
 class SearchPhase:
@@ -60,7 +65,7 @@ class SearchPhase:
             forward, supply.training, of_weights, held=architecture, clip=config.clip
         )
         self._architecture = supply.descent(forward, supply.validation, of_architecture, held=weights)
-        self._first = math.ceil(config.architecture_start * config.epochs)
+        self._first = first_moving_epoch(config)
         self._watch = Watch(config)
         self.ended = "all epochs were done"
 
@@ -69,9 +74,10 @@ class SearchPhase:
         rate = cosine(self._config.weight_rate, self._config.weight_rate_end, epoch / self.epochs)
         set_rate(self._weights.optimizer, rate)
 
-    def step(self, epoch: int, step: int) -> float:
+    def step(self, epoch: int, step: int) -> Tensor:
         """Make an architecture step (after the first epochs) and a weight step; return the training loss."""
-        self._network.train()
+        if not self._network.training:
+            self._network.train()
         if self._config.rotate:
             for cell in self._cells.values():
                 cell.rotate(epoch * self.steps + step)  # type: ignore[operator]

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from torch import Tensor
+
 from surgeon.errors import GateError, Stopped
 
 from ..fleet import Fleet
@@ -16,6 +18,9 @@ from ..interrupts import StopRequest
 from ..randomness import restore_rng, rng_state
 from ..runs import RunFolder
 from ..step.bill import Clock, Part
+
+_READ_EVERY = 16
+"""Steps after which a GPU's losses are read: each time it has to be waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +33,10 @@ class Progress:
         epochs: epochs in this phase.
         step: steps done in the epoch under way.
         steps: steps in an epoch.
-        train_loss: mean of the epoch so far.
+        train_loss: mean of the epoch so far; of a GPU's it is read every few steps.
         validation_dice: of the last epoch done; None before.
         row: the epoch's line of the history when an epoch has just ended, else None.
+        remaining: seconds that are left of the whole operation, at most; None where they were not estimated.
     """
 
     phase: str
@@ -41,6 +47,7 @@ class Progress:
     train_loss: float
     validation_dice: float | None
     row: Mapping[str, Any] | None
+    remaining: float | None = None
 
 
 ProgressCallback = Callable[[Progress], None]
@@ -56,7 +63,7 @@ class Phase(Protocol):
     def begin_epoch(self, epoch: int) -> None:
         """Set what depends on the epoch alone, such as learning rates."""
 
-    def step(self, epoch: int, step: int) -> float:
+    def step(self, epoch: int, step: int) -> Tensor | float:
         """Make one step and return its training loss."""
 
     def end_epoch(self, epoch: int) -> dict[str, Any]:
@@ -82,7 +89,8 @@ class Position:
     Attributes:
         epoch: epochs done.
         step: steps done in the epoch under way.
-        loss_sum: sum of the training losses in the epoch under way.
+        loss_sum: sum of the training losses in the epoch under way, of those that were read.
+        read: number of these.
         seconds: time spent so far, earlier sittings included.
         epoch_seconds: of them in the epoch under way.
         rows: the history of the phase.
@@ -92,10 +100,33 @@ class Position:
     epoch: int = 0
     step: int = 0
     loss_sum: float = 0.0
+    read: int = 0
     seconds: float = 0.0
     epoch_seconds: float = 0.0
     rows: list[dict[str, Any]] = field(default_factory=list)
     spent: dict[str, float] = field(default_factory=dict)
+    _unread: Tensor | None = None
+
+    def take(self, loss: Tensor | float) -> None:
+        """Count a step and its loss; read the losses if that keeps no device waiting, or is due."""
+        self.step += 1
+        if isinstance(loss, float):
+            self.loss_sum, self.read = self.loss_sum + loss, self.read + 1
+            return
+        self._unread = loss.double() if self._unread is None else self._unread + loss
+        if loss.device.type == "cpu" or self.step - self.read >= _READ_EVERY:
+            self.settle()
+
+    def settle(self) -> None:
+        """Read the losses that have not been read yet."""
+        if self._unread is not None:
+            self.loss_sum += float(self._unread)
+            self._unread, self.read = None, self.step
+
+    def begin_epoch(self) -> None:
+        """Come to the next epoch."""
+        self.epoch, self.step, self.read = self.epoch + 1, 0, 0
+        self.loss_sum = self.epoch_seconds = 0.0
 
     def spend(self, seconds: float) -> None:
         """Count time."""
@@ -104,7 +135,8 @@ class Position:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        self.settle()
+        return {name: getattr(self, name) for name in self.__slots__ if not name.startswith("_")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +151,8 @@ class Loop:
         fleet: the processes that share the work.
         clock: of the phases.
         spent: seconds by part of the work in earlier phases.
+        done: how far each phase that has ended came, by name.
+        earlier: seconds of each phase in earlier sittings, by name.
     """
 
     stop: StopRequest
@@ -128,10 +162,21 @@ class Loop:
     fleet: Fleet = field(default_factory=Fleet)
     clock: Clock = field(default_factory=Clock)
     spent: dict[str, float] = field(default_factory=dict)
+    done: dict[str, Position] = field(default_factory=dict)
+    earlier: dict[str, float] = field(default_factory=dict)
 
     def is_stopped(self) -> bool:
         """Tell whether the user asked any process to stop; all get the same answer."""
         return self.fleet.any(self.stop.requested)
+
+    def check_stop(self) -> None:
+        """End between two phases where the user asked for it.
+
+        Raises:
+            Stopped: they did.
+        """
+        if self.is_stopped():
+            raise Stopped("stopped by the user", fix="the same command with --resume goes on from here")
 
     def run(self, phase: Phase) -> Position:
         """Run a phase to its end, from its checkpoint where there is one.
@@ -141,6 +186,7 @@ class Loop:
             GateError: the training loss is not a finite number.
         """
         position = self._resume(phase)
+        self.earlier[phase.name] = position.seconds
         while position.epoch < phase.epochs:
             with self._measuring(position):
                 phase.begin_epoch(position.epoch)
@@ -149,6 +195,7 @@ class Loop:
             self._end_epoch(phase, position)
         self.history.extend(position.rows)
         add_up(self.spent, position.spent)
+        self.done[phase.name] = position
         return position
 
     def _step(self, phase: Phase, position: Position) -> None:
@@ -158,14 +205,15 @@ class Loop:
             raise self._stopped(phase, position)
         start = time.perf_counter()
         loss = phase.step(position.epoch, position.step)
-        if not math.isfinite(loss):
+        position.take(loss)
+        if position.step == phase.steps:
+            position.settle()
+        if not math.isfinite(position.loss_sum):
             raise GateError(
-                f"the training loss is {loss}",
-                where=f"{phase.name}, epoch {position.epoch + 1}, step {position.step + 1}",
+                f"the training loss is {float(loss)}",
+                where=f"{phase.name}, epoch {position.epoch + 1}, step {position.step}",
                 fix="lower weight_rate or retrain_rate, or look at the intensities of the images",
             )
-        position.step += 1
-        position.loss_sum += loss
         self.clock.rest()
         position.spend(time.perf_counter() - start)
         self._tell(phase, position, None)
@@ -192,12 +240,7 @@ class Loop:
             **measured,
         }
         position.rows.append(row)
-        position.epoch, position.step, position.loss_sum, position.epoch_seconds = (
-            position.epoch + 1,
-            0,
-            0.0,
-            0.0,
-        )
+        position.begin_epoch()
         self._save(phase, position)
         self._tell(phase, position, row)
 
@@ -217,7 +260,9 @@ class Loop:
             return Position()
         phase.load_state_dict(state["phase"])
         restore_rng(state["rng"])
-        return Position(**state["position"])
+        position = Position(**state["position"])
+        self._tell(phase, position, None)
+        return position
 
     def _stopped(self, phase: Phase, position: Position) -> Stopped:
         epoch = f"epoch {position.epoch + 1} of {phase.epochs}"
@@ -235,7 +280,7 @@ class Loop:
     def _tell(self, phase: Phase, position: Position, row: Mapping[str, Any] | None) -> None:
         if self.progress is None:
             return
-        loss = float(row["train_loss"]) if row else position.loss_sum / max(position.step, 1)
+        loss = float(row["train_loss"]) if row else position.loss_sum / max(position.read, 1)
         last = position.rows[-1]["validation_dice"] if position.rows else None
         self.progress(
             Progress(phase.name, position.epoch, phase.epochs, position.step, phase.steps, loss, last, row)

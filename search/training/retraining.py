@@ -63,9 +63,10 @@ class TrainingPhase:
             self._first_dice = self._supply.measure(self._network, 0)["validation_dice"]
             self._keep(self._first_dice, 0)
 
-    def step(self, epoch: int, step: int) -> float:
+    def step(self, epoch: int, step: int) -> Tensor:
         """Make one step on a training batch and return its loss."""
-        self._network.train()
+        if not self._network.training:
+            self._network.train()
         loss = self._descent.put(epoch, step)
         self._descent.follow()
         return loss
@@ -120,5 +121,5 @@ def _optimizer(implants: nn.Module, config: Config) -> torch.optim.Optimizer:
         {"params": kinds["host"], "weight_decay": config.retrain_decay},
     ]
     if config.retrain_optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=config.retrain_rate)
+        return torch.optim.AdamW(groups, lr=config.retrain_rate, fused=True)
     return torch.optim.SGD(groups, lr=config.retrain_rate, momentum=config.momentum)

@@ -71,11 +71,8 @@ def search_cells(plan: Plan, supply: Supply, loop: Loop) -> Searched:
         GateError: the loss is no number, or the host changed.
     """
     config = plan.config
-    architectures = build_architectures(plan.specs, config)
-    cells = build_search_cells(plan.specs, architectures, config, plan.table)
-    network = plan.splice(cells)
+    network, architectures, phase = begin_search(plan, supply)
     before = host_state(network)
-    phase = SearchPhase(network, cells, architectures, supply.glance(config.search_cases), config)
     with seeded(config.seed, "search"):
         position = loop.run(phase)
     check_untouched(before, network)
@@ -83,6 +80,16 @@ def search_cells(plan: Plan, supply: Supply, loop: Loop) -> Searched:
         plan.specs, architectures, scope=config.genotype, merge=config.merge, inputs=config.inputs
     )
     return Searched(genotype, position, network, architectures, phase.ended)
+
+
+def begin_search(plan: Plan, supply: Supply) -> tuple[SplicedNetwork, dict[str, Architecture], SearchPhase]:
+    """Return the host with new search cells, their alpha and beta by name, and what trains them."""
+    config = plan.config
+    architectures = build_architectures(plan.specs, config)
+    cells = build_search_cells(plan.specs, architectures, config, plan.table)
+    network = plan.splice(cells)
+    phase = SearchPhase(network, cells, architectures, supply.glance(config.search_cases), config)
+    return network, architectures, phase
 
 
 def train_genotype(
@@ -123,16 +130,23 @@ def train_implants(
         GateError: the loss is no number, or what was frozen of the host changed.
     """
     config = config or plan.config
-    network = plan.splice(implants)
-    moving = moving_part(network, config.train)
-    moved = tuple(parameter.replace("/", ".") for parameter in moving.host)
+    network, moved, phase = begin_training(name, plan, supply, implants, config)
     before = host_state(network, without=moved)
-    phase = TrainingPhase(name, network, moving, supply, config)
     with seeded(config.seed, name):
         position = loop.run(phase)
     phase.finish()
     check_untouched(before, network)
     return Trained(network, position, phase.facts(), moved)
+
+
+def begin_training(
+    name: str, plan: Plan, supply: Supply, implants: Mapping[str, nn.Module], config: Config
+) -> tuple[SplicedNetwork, tuple[str, ...], TrainingPhase]:
+    """Return the host with modules on its skips, the names of what moves in it, and what trains them."""
+    network = plan.splice(implants)
+    moving = moving_part(network, config.train)
+    moved = tuple(parameter.replace("/", ".") for parameter in moving.host)
+    return network, moved, TrainingPhase(name, network, moving, supply, config)
 
 
 def moving_part(network: SplicedNetwork, train: Train) -> Moving:

@@ -43,12 +43,19 @@ def _print_epoch(console: Console, event: Progress) -> None:
     if event.row is None:
         return
     leaders = ", ".join(f"{edge} {operation}" for edge, operation, _ in find_leaders(event.row)[:2])
+    left = _left(event.remaining)
     console.print(
         f"{_words(event.phase)}: epoch {event.epoch} of {event.epochs},"
         f" loss {event.train_loss:.4f}, validation Dice {_dice(event.validation_dice)}"
-        + (f", leading: {leaders}" if leaders else ""),
+        + (f", leading: {leaders}" if leaders else "")
+        + (f"; {left}" if left else ""),
         highlight=False,
     )
+
+
+def _left(seconds: float | None) -> str:
+    """Say what is left of the whole operation; empty where that is not known."""
+    return "" if seconds is None else f"at most {format_seconds(seconds)} left in all"
 
 
 def find_leaders(row: Mapping[str, Any]) -> list[tuple[str, str, float]]:
@@ -78,15 +85,18 @@ class Board:
         row: the last line of the history that holds architecture weights.
         started: when the phase of each row began, and the share that was done by then (a resumed run).
         latest: when each row was last heard of.
+        remaining: seconds that are left of the whole operation, at most, where that is known.
     """
 
     events: dict[str, Progress] = field(default_factory=dict)
     row: Mapping[str, Any] | None = None
     started: dict[str, tuple[float, float]] = field(default_factory=dict)
     latest: dict[str, float] = field(default_factory=dict)
+    remaining: float | None = None
 
     def show(self, event: Progress) -> None:
         """Take over an event."""
+        self.remaining = event.remaining
         done, now, row = _share(event), time.monotonic(), _series(event.phase)
         if row not in self.events or self.events[row].phase != event.phase:
             self.started[row] = (now, done)
@@ -99,6 +109,9 @@ class Board:
         from rich.console import Group
 
         parts: list[RenderableType] = [self._bars()]
+        left = _left(self.remaining)
+        if left:
+            parts.append(left)
         if self.row is not None:
             parts.append(_leader_table(self.row))
         return Group(*parts)

@@ -14,6 +14,7 @@ from .outcome import (
     bill_line,
     choice_line,
     comparison_table,
+    estimate_lines,
     path_table,
     random_line,
     score_table,
@@ -80,6 +81,7 @@ def operate(answer: Answer, operation: Operation, opened: Host | None = None) ->
             inputs=inputs if operation.host.shapes or host.example is not None else None,
             resume=operation.resume,
             progress=progress,
+            note=answer.note,
         )
 
 
@@ -90,7 +92,7 @@ def show_outcome(answer: Answer, report: dict[str, Any], out: Path) -> None:
         answer.say(comparison_table(report), random_line(report))
     if report.get("finalists"):
         answer.say(choice_line(report))
-    answer.say(bill_line(report), verdict_line(report), "")
+    answer.say(bill_line(report), *estimate_lines(report), verdict_line(report), "")
     answer.say(
         path_table(
             {

@@ -103,6 +103,17 @@ def bill_line(report: Mapping[str, Any]) -> str:
     return "; ".join(words)
 
 
+def estimate_lines(report: Mapping[str, Any]) -> list[str]:
+    """Say how long it took beside what was estimated before the start; nothing where it was not."""
+    estimate: Mapping[str, Any] = (report.get("search") or {}).get("estimate") or {}
+    if not estimate:
+        return []
+    most, ran, took = (
+        format_seconds(estimate[f"{name}_seconds"]) for name in ("at_most", "of_what_ran", "took")
+    )
+    return [f"took {took}; estimated before the start: at most {most}, and {ran} for what there was to do"]
+
+
 def verdict_line(report: Mapping[str, Any]) -> str:
     """Say in one line, with rich markup, what came of it."""
     gain, verdict = report["gain"], report["verdict"]

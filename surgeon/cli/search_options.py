@@ -73,6 +73,16 @@ MemoryOption = Annotated[
         rich_help_panel=SEARCH_PANEL,
     ),
 ]
+CompileOption = Annotated[
+    str | None,
+    typer.Option(
+        "--compile",
+        metavar="auto|off|on",
+        help="Have torch compile what the network computes beside its cells (auto: where a trial at the "
+        "start of a run of half an hour or more shows that it pays).",
+        rich_help_panel=SEARCH_PANEL,
+    ),
+]
 WorseOption = Annotated[
     bool,
     typer.Option(

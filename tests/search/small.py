@@ -84,6 +84,7 @@ def make_config(**changes: object) -> Config:
         "finalists": False,
         "early": False,
         "samples": 2,
+        "estimate": False,
         **changes,
     }
     return Config.create(**settings)

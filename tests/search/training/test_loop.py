@@ -74,6 +74,49 @@ def test_a_loss_that_is_no_number_ends_the_run():
     assert caught.value.where == "walk, epoch 2, step 3"
 
 
+class Far:
+    """A loss on a device that has to be waited for."""
+
+    device = torch.device("cuda")
+
+    def __init__(self, value, waits):
+        self.value, self.waits = value, waits
+
+    def double(self):
+        return self
+
+    def __add__(self, other):
+        return Far(self.value + other.value, self.waits)
+
+    def __float__(self):
+        self.waits.append(self.value)
+        return float(self.value)
+
+
+def test_the_losses_of_a_gpu_are_read_every_sixteen_steps_and_at_the_end():
+    class Distant(Walk):
+        epochs, steps, waits = 2, 40, []
+
+        def step(self, epoch, step):
+            return Far(step, self.waits)
+
+    position = Loop(StopRequest()).run(Distant())
+    thirds = [sum(range(16)), sum(range(16, 32)), sum(range(32, 40))]
+    assert Distant.waits == thirds * 2
+    assert [row["train_loss"] for row in position.rows] == [sum(range(40)) / 40] * 2
+
+
+def test_a_loss_on_the_processor_is_read_at_once():
+    events = []
+
+    class Near(Walk):
+        def step(self, epoch, step):
+            return torch.tensor(float(step))
+
+    Loop(StopRequest(), progress=events.append).run(Near())
+    assert [event.train_loss for event in events[:4]] == [0.0, 0.5, 1.0, 1.5]
+
+
 def test_progress_tells_of_every_step_and_of_every_epochs_row():
     events = []
     position = Loop(StopRequest(), progress=events.append).run(Walk())
