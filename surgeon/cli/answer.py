@@ -41,8 +41,8 @@ class Answer:
     progress: TextIO
 
     def say(self, *renderables: RenderableType) -> None:
-        """Print a part of the result."""
-        _console(self.output).print(*renderables, highlight=False)
+        """Print parts of the result, each on lines of its own."""
+        _console(self.output).print(*renderables, sep="\n", highlight=False)
 
     def give_json(self, value: Any) -> None:
         """Print the result as JSON."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
 
 import pytest
+
+from surgeon.cli.answer import Answer
 
 from .conftest import TINY, Cli
 
@@ -93,3 +96,9 @@ def test_an_option_may_be_followed_by_several_values(cli: Cli, tiny: str) -> Non
     assert together.json == repeated.json
     assert together.json["input_shapes"] == [[1, 3, 32, 32]]
     assert together.json["skips"][0]["merge_shape"] == [1, 8, 32, 32]
+
+
+def test_each_part_of_a_result_is_on_lines_of_its_own() -> None:
+    output = io.StringIO()
+    Answer(output, io.StringIO()).say("took 3 min", "verdict: [bold]improved[/]", "")
+    assert output.getvalue() == "took 3 min\nverdict: improved\n\n"
