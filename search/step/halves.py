@@ -68,7 +68,7 @@ class Halves:
         with torch.no_grad():
             compiled = self._compiled
             first = compiled.first if compiled is not None and compiled.takes(image) else None
-            found: tuple[Tensor, ...] = (first or self._first)(image)
+            found: tuple[Tensor, ...] = (self._first if first is None else first)(image)
             return found
 
     def finish(self, features: Sequence[Tensor], shape: tuple[int, ...] = ()) -> Any:

@@ -93,15 +93,19 @@ def test_an_implanted_network_is_proved_at_three_sizes_and_more(name, tmp_path):
     assert kinds["remove_neutral"] + kinds["drop_zero_channels"] > 0
 
 
-@pytest.mark.parametrize("name", ["PSPNet", pytest.param("UPerNet", marks=pytest.mark.slow)])
-def test_a_pyramid_of_pools_is_right_at_other_sizes_than_it_was_traced_at(name, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "uneven"),
+    # UPerNet itself refuses sides that 32 does not divide.
+    [("PSPNet", (72, 136)), pytest.param("UPerNet", (32, 224), marks=pytest.mark.slow)],
+)
+def test_a_pyramid_of_pools_is_right_at_other_sizes_than_it_was_traced_at(name, uneven, tmp_path):
     smp = pytest.importorskip("segmentation_models_pytorch")
     torch.manual_seed(0)
     network = stir(getattr(smp, name)("resnet18", encoder_weights=None, classes=2))
     artifact = to_onnx(network, torch.randn(1, 3, 64, 64), tmp_path / "out")
     assert artifact.freedom is Freedom.BATCH_AND_SIZES
     session = onnxruntime.InferenceSession(artifact.model, providers=["CPUExecutionProvider"])
-    for height, width in ((64, 64), (96, 64), (72, 136), (160, 96)):
+    for height, width in ((64, 64), (96, 64), uneven, (160, 96)):
         x = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(height))
         with torch.no_grad():
             expected = network(x)
