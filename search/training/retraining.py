@@ -121,5 +121,6 @@ def _optimizer(implants: nn.Module, config: Config) -> torch.optim.Optimizer:
         {"params": kinds["host"], "weight_decay": config.retrain_decay},
     ]
     if config.retrain_optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=config.retrain_rate, fused=True)
+        # Not fused: that goes through memory, and a gradient may lie in another order than its weight.
+        return torch.optim.AdamW(groups, lr=config.retrain_rate)
     return torch.optim.SGD(groups, lr=config.retrain_rate, momentum=config.momentum)
