@@ -27,6 +27,7 @@ from .conftest import Cli
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(1800),
     pytest.mark.filterwarnings("ignore::FutureWarning:monai", "ignore::DeprecationWarning:monai"),
     pytest.mark.filterwarnings("ignore:Using a non-tuple sequence", "ignore:.torch.jit"),
 ]
