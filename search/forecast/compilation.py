@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from surgeon.errors import RunError, SurgeonError
+from surgeon.tracing import first_line
 
 from ..planning import Plan
 from ..runs import RunFolder
@@ -78,7 +79,7 @@ def _chosen(plan: Plan, compiling: Supply, loop: Loop, forecast: Forecast | None
     except SurgeonError:
         raise
     except Exception as error:  # noqa: BLE001 - a compiler may raise anything, and nothing depends on it
-        return False, f"it failed ({_first_line(error)})"
+        return False, f"it failed ({first_line(error)})"
     if asked == "on":
         return True, "as asked for"
     before = forecast.paces[SEARCH].step if forecast else 0.0
@@ -102,12 +103,7 @@ def _check_possible(plan: Plan, compiling: Supply, loop: Loop) -> None:
         raise
     except Exception as error:
         raise RunError(
-            f"the run was compiled when it began, and here that fails: {_first_line(error)}",
+            f"the run was compiled when it began, and here that fails: {first_line(error)}",
             where="checkpoints/compile.json",
             fix="resume it on a machine like that of its start, with a C++ compiler",
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0].strip()[:120]}" if lines else type(error).__name__
