@@ -48,7 +48,10 @@ class Config(BaseModel):
         architecture_rate: Adam's learning rate for alpha and beta.
         architecture_decay: Adam's weight decay for alpha and beta.
         gaea_rate: the rate of the exponentiated gradients.
-        architecture_start: share of the epochs before alpha and beta move.
+        architecture_start: share of the epochs before alpha and beta move, at most.
+        warm_window: with `early` they move sooner, from the epoch on after which the mean training loss of so
+            many epochs hardly fell any more against that of as many before.
+        warm_share: what counts as hardly: largest share of all that it has fallen since the first epoch.
         norm_batches: training batches from which BatchNorm statistics are estimated before measuring.
         search_cases: validation cases whose Dice is followed during the search and brief trainings; the
             training in full, where a state is chosen by it, uses them all, and so does the short list.
@@ -77,7 +80,8 @@ class Config(BaseModel):
         compare_cells: random cells in that comparison.
         selection: `weight` (largest architecture weights), `perturbation` (what the validation loss misses
             most when it is taken away), or `both` as two finalists.
-        early: end the search as soon as its choice is stable.
+        early: begin to choose as soon as the weights have learnt, and end the search as soon as its choice is
+            stable.
         stable_after: epochs of moving architecture weights before an edge can count as stable.
         stable_window: epochs over which a stable edge's weights have hardly moved.
         stable_divergence: largest Jensen-Shannon divergence (a share of its maximum) over that window.
@@ -134,6 +138,8 @@ class Config(BaseModel):
     architecture_decay: float = Field(1e-3, ge=0)
     gaea_rate: float = Field(0.1, gt=0)
     architecture_start: float = Field(0.3, ge=0, le=1)
+    warm_window: int = Field(3, ge=1)
+    warm_share: float = Field(0.1, ge=0)
     norm_batches: int = Field(4, ge=0)
     search_cases: int = Field(16, ge=1)
     clip: float = Field(5.0, gt=0)
