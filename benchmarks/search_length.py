@@ -1,0 +1,156 @@
+"""How much of a full-length search is needed, and how much time is saved in all?
+
+The published schedule: 200 epochs of a PC-DARTS search, the first 30 % of them at rest, the choice by weight.
+The same search with `early` begins to choose when the weights have learnt and ends when its choice is stable.
+Both choose cells for the same host and images, and what they chose is trained alike and judged by the
+validation subjects (in a development world; no test subject is scored). Time: what the early search took, all
+measuring included, against the steps of the full schedule as a straightforward op-by-op cell makes them
+(`search_steps`), whose seconds are taken in turn with those of the search; its measuring counts nothing.
+`python -m benchmarks.search_length [--seeds N] [--epochs N] [--json]`; finished parts are kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import time
+from statistics import fmean
+from typing import Any
+
+import torch
+from surgeon.search import Config
+from surgeon.search.interrupts import StopRequest
+from surgeon.search.operations import OPERATIONS
+from surgeon.search.planning import Plan, plan_operation
+from surgeon.search.training.loop import Loop
+from surgeon.search.training.stages import search_cells, train_genotype
+from surgeon.search.training.warming import latest_moving_epoch
+
+from benchmarks.gain.cells import WORLDS, open_world
+from benchmarks.gain.runs import KEPT
+from benchmarks.gain.tasks import Place
+from benchmarks.record import ROOT, Parts, Target, commit, conclude, machine, say, versions
+from benchmarks.search_steps import Place as Machine
+from benchmarks.search_steps import step_of
+
+SETTINGS = {"steps": 20, "retrain_epochs": 15, "search_cases": 8, "batch_size": 8}
+SOURCES = ("search", "benchmarks/search_length.py", "benchmarks/search_steps.py", "benchmarks/gain")
+WAYS = {"full": {"early": False, "prune": False}, "early": {}}
+_ROUNDS = 15
+
+
+def planned(seed: int, epochs: int, **changes: Any) -> Plan:
+    """Plan an operation in the first development world."""
+    host, cohort, settings = open_world(WORLDS[0], Place(KEPT / "data", ROOT))
+    config = Config.create(epochs=epochs, seed=seed, **SETTINGS, **settings, **changes)
+    return plan_operation(host, cohort, config, OPERATIONS)
+
+
+def measured(way: str, seed: int, epochs: int) -> dict[str, Any]:
+    """Search in one way, train what was found, and return steps, seconds and validation Dice."""
+    plan = planned(seed, epochs, **WAYS[way])
+    supply, loop = plan.supply(), Loop(StopRequest())
+    begin = time.perf_counter(), time.process_time()
+    searched = search_cells(plan, supply, loop)
+    seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
+    trained = train_genotype("retrain", plan, supply, loop, searched.genotype)
+    return {
+        "epochs": searched.position.epoch,
+        "steps": searched.position.epoch * supply.training.steps,
+        "seconds": round(seconds[0], 1),
+        "processor": round(seconds[1], 1),
+        "ended": searched.ended,
+        "dice": trained.facts["validation_dice"],
+        "host": trained.facts["validation_dice_before"],
+        "genotype": searched.genotype.to_dict(),
+    }
+
+
+def reference_seconds() -> dict[str, float]:
+    """Return seconds a step of the op-by-op reference and of the search, both halves, taken in turn."""
+    host, _, settings = open_world(WORLDS[0], Place(KEPT / "data", ROOT))
+    shape, place = (
+        (SETTINGS["batch_size"], 1, *settings["crop"]),
+        Machine("cpu", torch.get_num_threads(), ROOT),
+    )
+    ways = {"reference search": "reference", "search": "batched"}
+    steps = {
+        way: step_of(host, shape, place, Config.create(architecture_start=0.0, cell=cell), way)
+        for way, cell in ways.items()
+    }
+    spent: dict[str, list[float]] = {way: [] for way in steps}
+    for turn in range(_ROUNDS + 1):
+        for way, step in steps.items():
+            begin = time.perf_counter()
+            step()
+            if turn:
+                spent[way].append(time.perf_counter() - begin)
+    return {way: round(statistics.median(found), 4) for way, found in spent.items()}
+
+
+def full_seconds(step: float, epochs: int) -> float:
+    """Return the seconds of a full-length schedule: a step at rest makes one of the two halves."""
+    resting = latest_moving_epoch(Config.create(epochs=epochs))
+    return SETTINGS["steps"] * step * (epochs - resting / 2)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the benchmark; returns 0 when all targets hold."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.search_length", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=3, help="as many searches of each kind")
+    parser.add_argument("--epochs", type=int, default=200, help="of the full schedule")
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    options = parser.parse_args(arguments)
+    parts = Parts(f"search_length_{options.epochs}", SOURCES)
+    if parts.find("step") is None:
+        parts.keep("step", reference_seconds())
+    step = parts.find("step")
+    say(f"seconds a step: {step}", options.json)
+    names = [(way, seed) for seed in range(options.seeds) for way in reversed(WAYS)]
+    for way, seed in names:
+        name = f"{way} {seed}"
+        if parts.find(name) is None:
+            parts.keep(name, measured(way, seed, options.epochs))
+        say(line(name, parts.find(name)), options.json)
+    found = {way: [parts.find(f"{way} {seed}") for seed in range(options.seeds)] for way in WAYS}
+    return conclude(summary(found, step, options.epochs), options.json)
+
+
+def line(name: str, row: dict[str, Any]) -> str:
+    """Say what came of one search."""
+    return (
+        f"{name}: {row['epochs']} epochs in {row['seconds']:.0f} s (processor {row['processor']:.0f}), Dice"
+        f" {row['host']:.4f} to {row['dice']:.4f}; {row['ended']}"
+    )
+
+
+def summary(found: dict[str, list[dict[str, Any]]], step: dict[str, float], epochs: int) -> dict[str, Any]:
+    """Hold steps, Dice and time against their bars."""
+    full, early = found["full"], found["early"]
+    fewer = fmean(row["steps"] for row in full) / fmean(row["steps"] for row in early)
+    lost = fmean(row["dice"] for row in full) - fmean(row["dice"] for row in early)
+    spread = statistics.stdev(row["dice"] for row in full) if len(full) > 1 else 0.0
+    faster = full_seconds(step["reference search"], epochs) / fmean(row["seconds"] for row in early)
+    return {
+        "benchmark": "search_length",
+        "machine": machine(),
+        "versions": versions(),
+        "commit": commit(),
+        "threads": torch.get_num_threads(),
+        "step": step,
+        "full_seconds": full_seconds(step["reference search"], epochs),
+        "searches": found,
+        "targets": [
+            Target.at_least("early: times fewer steps", round(fewer, 1), 5.0).to_dict(),
+            Target.at_most("full-length Dice over that of early", round(lost, 4), round(spread, 4)).to_dict(),
+            Target.at_least("early: times less time than the reference", round(faster, 1), 16.0).to_dict(),
+        ],
+        "not_measured": [] if len(full) > 2 else ["three seeds"],
+    }
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    sys.exit(main())
