@@ -21,14 +21,12 @@ from typing import Any
 
 import torch
 
+from benchmarks.gain.kept import KeptParts, places
 from benchmarks.gain.runs import KEPT, QUICK, WHOLE, Size, run_part
 from benchmarks.gain.tables import bar_lines, bars, lines, summary_targets, targets
 from benchmarks.gain.tasks import TASKS, Place, Task
-from benchmarks.record import ROOT, Parts, commit, conclude, machine, say, versions
+from benchmarks.record import ROOT, commit, conclude, machine, say, versions
 from surgeon.errors import Stopped
-
-SOURCES = tuple(f"benchmarks/gain/{name}.py" for name in ("runs", "tasks", "hosts", "scenes", "volumes"))
-"""What the parts depend on; tables can change without measuring again."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -64,36 +62,40 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _report(as_json: bool) -> int:
     """Print tables and bars of the parts that are kept; returns 0 when every bar holds."""
-    written = Parts(WHOLE.name, SOURCES).written
+    kept = KeptParts()
     parts: dict[str, list[dict[str, Any]]] = {}
-    for task in TASKS:
-        found = [part for part in written.get("parts", {}).values() if part["task"] == task.name]
-        parts |= {task.name: found} if found else {}
-    told = summary(parts, WHOLE, TASKS) | {key: written.get(key) for key in ("machine", "versions", "commit")}
+    for part in kept.all():
+        parts.setdefault(part["task"], []).append(part)
+    parts = {task.name: parts[task.name] for task in TASKS if task.name in parts}
+    told = summary(parts, WHOLE, TASKS) | {"places": places(kept.all()), "stale": kept.stale()}
     told["bars"] = bars(parts, [task.name for task in TASKS], len(WHOLE.splits) * len(WHOLE.seeds))
     if as_json:
         print(json.dumps(told, indent=2))
     else:
-        print("\n".join((*told["lines"], "", *bar_lines(told["bars"]))))
+        print("\n".join((*told["lines"], "", *bar_lines(told["bars"]), "", *told["places"])))
+        if told["stale"]:
+            print(f"{told['stale']} finished parts do not count: what they depend on has changed since")
     return 0 if all(bar["outcome"] == "holds" for bar in told["bars"]) else 1
 
 
 def _parts(size: Size, tasks: Sequence[Task], options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
     """Run what is not finished yet, part after part, and return all parts by task."""
-    kept = Parts(size.name, SOURCES)
+    kept = KeptParts()
     found: dict[str, list[dict[str, Any]]] = {}
     left = options.parts
     place = Place(KEPT / "data", options.data)
     for task, split, seed in _wanted(size, tasks):
-        name = f"{task.name} split {split} seed {seed}"
-        if name not in kept.parts:
+        part = kept.find(task.name, split, seed)
+        if part is None:
             if left <= 0 or (task.needs and not (options.data / task.needs).exists()):
                 continue
             left -= 1
-            kept.keep(name, {"commit": commit(), **run_part(task, size, place, split, seed)})
-        part = kept.parts[name]
+            kept.keep(run_part(task, size, place, split, seed))
+            part = kept.find(task.name, split, seed)
+            assert part is not None
         found.setdefault(task.name, []).append(part)
-        say(f"{name}: {part['recommended']}, {part['seconds']:.0f} s", options.json)
+        told = f"{task.name} split {split} seed {seed}: {part['recommended']}, {part['seconds']:.0f} s"
+        say(told, options.json)
     return found
 
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,6 +9,7 @@ from torch import nn
 
 from benchmarks.gain.__main__ import main, summary
 from benchmarks.gain.hosts import Recipe, trained_host
+from benchmarks.gain.kept import KeptParts
 from benchmarks.gain.runs import QUICK, Size, run_part
 from benchmarks.gain.scenes import SIDE, draw_scene, train_host, write_scenes
 from benchmarks.gain.tables import (
@@ -165,12 +166,39 @@ def test_every_bar_is_held_or_missed_or_not_measured_and_says_on_how_many_parts(
 
 
 def test_a_report_is_of_finished_parts_wherever_they_were_run(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("benchmarks.record.RESULTS", tmp_path)
-    (tmp_path / "gain.json").write_text(json.dumps({"machine": "another", "parts": {"one": PART}}))
+    monkeypatch.setattr("benchmarks.gain.kept.machine", lambda: {"processor": "another"})
+    KeptParts(tmp_path).keep(PART)
+    monkeypatch.setattr("benchmarks.gain.__main__.KeptParts", partial(KeptParts, tmp_path))
     assert main(["--report"]) == 1
     told = capsys.readouterr().out
     assert "nuclei-200: 1 parts; recommended adapter; verdicts improved" in told
     assert "| nuclei-200: gain over the host | 0.0500 | 0.04 | 1 of 6 | holds |" in told
+    assert f"another, torch {torch.__version__.split('+')[0]}" in told
+    assert "do not count" not in told
+
+
+def test_a_part_that_is_kept_is_the_part_and_says_where_it_was_run(tmp_path):
+    kept = KeptParts(tmp_path)
+    assert kept.find("nuclei-200", 0, 0) is None
+    kept.keep(PART)
+    found = kept.find("nuclei-200", 0, 0)
+    assert {key: found[key] for key in PART} == PART
+    assert found["machine"]["cores"]
+    assert kept.find("nuclei-200", 0, 1) is None
+    assert [one["dice"] for one in kept.all()] == [PART["dice"]]
+    assert kept.stale() == 0
+
+
+def test_a_part_of_other_sources_does_not_count_and_the_report_says_so(tmp_path, monkeypatch, capsys):
+    KeptParts(tmp_path).keep(PART)
+    monkeypatch.setattr("benchmarks.gain.kept.SOURCES", ("benchmarks/gain/runs.py",))
+    assert KeptParts(tmp_path).find("nuclei-200", 0, 0) is None
+    assert KeptParts(tmp_path).stale() == 1
+    monkeypatch.setattr("benchmarks.gain.__main__.KeptParts", partial(KeptParts, tmp_path))
+    assert main(["--report"]) == 1
+    told = capsys.readouterr().out
+    assert "1 finished parts do not count" in told
+    assert "nuclei-200: 1 parts" not in told
 
 
 def test_a_benchmark_that_is_told_what_to_do_knows_those_tasks():
