@@ -35,7 +35,7 @@ from benchmarks.record import ROOT, Parts, Target, commit, conclude, machine, sa
 from benchmarks.search_steps import Place as Machine
 from benchmarks.search_steps import step_of
 
-SETTINGS = {"steps": 20, "retrain_epochs": 15, "search_cases": 8, "batch_size": 8}
+SETTINGS = {"steps": 20, "retrain_epochs": 15, "search_cases": 8, "batch_size": 4}
 SOURCES = ("search", "benchmarks/search_length.py", "benchmarks/search_steps.py", "benchmarks/gain")
 WAYS = {"full": {"early": False, "prune": False}, "early": {}}
 _ROUNDS = 15

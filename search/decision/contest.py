@@ -18,7 +18,7 @@ from .trials import Tried
 SHARE = 12
 """The first round has one epoch in so many of the full training."""
 GROWTH = 3
-"""Each later round has so many times the epochs, and so many times fewer entrants."""
+"""The second round has so many times the epochs."""
 LEAST_KEPT = 3
 LEAST_STEPS = 40
 """With fewer steps an entrant has hardly left the host, and would look useless."""
@@ -83,15 +83,22 @@ def last_epochs(config: Config, steps: int) -> int:
     return min(GROWTH * first_epochs(config, steps), config.retrain_epochs)
 
 
+def most_kept(entrants: int) -> int:
+    """Return how many of the entrants go into the second round for their Dice alone."""
+    return max(LEAST_KEPT, math.ceil(entrants / 2))
+
+
 def survivors(standings: Sequence[Standing], config: Config) -> tuple[Standing, ...]:
-    """Return who goes into the next round: the best third, and the cheapest that is tied with the best.
+    """Return who goes into the next round: the better half, and the cheapest that is tied with the best.
+
+    Half, because large cells start slowly: what is fourth after forty steps may be first after more.
 
     Args:
         standings: after a round.
         config: margin and seed of the tie.
     """
     allowed = sorted((one for one in standings if not one.refusal), key=lambda one: (-one.dice, one.price))
-    kept = list(allowed[: max(LEAST_KEPT, len(allowed) // GROWTH)])
+    kept = list(allowed[: most_kept(len(allowed))])
     cheapest = min(_tied(allowed, config), key=lambda one: one.price, default=None)
     return tuple(kept if cheapest is None or cheapest in kept else [*kept, cheapest])
 

@@ -9,7 +9,7 @@ from statistics import fmean
 
 from ..cells import CellSpec
 from ..config import Config
-from ..decision.contest import GROWTH, LEAST_KEPT, first_epochs, last_epochs
+from ..decision.contest import first_epochs, last_epochs, most_kept
 from ..decision.panel import Panel
 from ..decision.perturbation import BATCHES, TRIED
 from ..decision.trials import RATES
@@ -156,6 +156,7 @@ class _Schedule:
         self._plan, self._config, self._supply, self._panel = plan, plan.config, supply, panel
         self._cases = len(supply.cohort.cases)
         self._plain = [one.name for one in plain_entrants(plan.specs, self._config)]
+        self._wider = [one.name for one in wider_entrants(plan.specs, self._config)]
         self._full = Training(CELL, self._config.retrain_epochs, supply.training.steps, self._cases)
 
     def chapters(self) -> Iterator[Chapter]:
@@ -178,10 +179,9 @@ class _Schedule:
         yield Chapter("test", "test subjects", "", (), tuple(Scoring(kind, cases) for kind in tested))
 
     def _trying(self) -> Chapter:
-        wider = [one.name for one in wider_entrants(self._plan.specs, self._config)]
-        names = "|".join((*self._plain, *wider))
+        names = "|".join((*self._plain, *self._wider))
         tuned = tuple(one for kind in self._plain for one in self._trials(kind, RATES))
-        trainings = (*tuned, *(one for _ in wider for one in self._trials(CELL, ("",))))
+        trainings = (*tuned, *(one for _ in self._wider for one in self._trials(CELL, ("",))))
         judged = sum(len(one.cohort.cases) for one in self._panel.supplies)
         phases = rf"try-({names})(-fitted)?-1.*"
         return Chapter("plain", "what needs no search", phases, trainings, (Scoring(HOST, judged),))
@@ -208,8 +208,8 @@ class _Schedule:
         yield Chapter(
             "found", "what was found", r"try-(searched|perturbed|random\d+)(-fitted)?-1.*", trainings
         )
-        entrants = len(self._plain) + len(kinds)
-        last = self._trials(CELL, ("",), last=True) * (max(LEAST_KEPT, entrants // GROWTH) + 1)
+        entrants = len(self._plain) + len(self._wider) + len(kinds)
+        last = self._trials(CELL, ("",), last=True) * (most_kept(entrants) + 1)
         yield Chapter("last", "last round", r"try-.*-2(-fold\d+)?", tuple(last))
 
     def _trials(self, kind: str, rates: Iterable[str], *, last: bool = False) -> list[Training]:

@@ -55,8 +55,8 @@ def test_a_short_list_tries_everything_with_its_rates_in_every_fold(data):
     assert [one.kind for one in found["found"].trainings] == [
         kind for kind in ("cell", "cell", "random1", "random2") for _ in range(3)
     ]
-    # Seven entrants leave three and the cheapest that is tied, with three times the epochs.
-    assert [one.epochs for one in found["last"].trainings] == [12] * 4 * 3
+    # Seven entrants leave four and the cheapest that is tied, with three times the epochs.
+    assert [one.epochs for one in found["last"].trainings] == [12] * 5 * 3
     # Two states: 3 edges of 4 operations, and no state of more than two edges to choose between.
     assert found["search"].scorings[0].times == 3 * 4
     # 4 training batches for the norms and the one validation batch there is, as in any other measuring.
