@@ -5,7 +5,8 @@ every step, gradients of everything that is searched in both half-steps. All way
 so that a busy machine slows them alike; memory is measured in processes of their own. Then seconds a step
 against skips, states and image size, with the straight line that fits them best, and the estimate of a small
 operation's time beside what it took. Seconds are those of the clock; those of the processor, which other work
-on the machine moves less, are kept beside them.
+on the machine moves less, are kept beside them. How many steps a search takes, and how much time it spares in
+all, is measured by `benchmarks.search_length`.
 `python -m benchmarks.search_speed [--quick] [--json] [--threads N] [--device cuda] [--data DIR]`.
 """
 
@@ -39,8 +40,6 @@ SOURCES = (
     "benchmarks/search_speed.py",
     "benchmarks/search_work.py",
 )
-DATA = ROOT.parent / "shared" / "data"
-NO_DICE = "seconds to the same validation Dice over a full-length schedule"
 WAYS = ("reference search", "search", "whole host", "derived cells")
 
 
@@ -223,10 +222,7 @@ def summary(rows: list[dict[str, Any]], parts: dict[str, Any], quick: bool, plac
         "work": work,
         "estimate": estimate,
         "targets": [target.to_dict() for target in targets],
-        "not_measured": [
-            *absent(rows, place),
-            "seconds to the same validation Dice over a full-length schedule",
-        ],
+        "not_measured": absent(rows, place),
     }
 
 
