@@ -70,7 +70,8 @@ class Config(BaseModel):
         finalist_epochs: epochs of the first round; None takes a twelfth of `retrain_epochs`.
         crosswise_below: with fewer validation subjects, entrants are trained and judged crosswise on training
             and validation subjects together, and what is trained in full is taken as its last step leaves it.
-        random_cells: random cells on the short list.
+        random_cells: random cells on the short list: one takes far less time than a search, and the best of
+            several is hard to beat.
         margin: largest difference in mean validation Dice that counts as a tie.
         least_gain: smallest gain in mean validation Dice that is worth a search, or an implant.
         max_parameters: most parameters that implants may add, as a share of the host's; None for any number.
@@ -153,7 +154,7 @@ class Config(BaseModel):
     finalists: bool = True
     finalist_epochs: int | None = Field(None, ge=1)
     crosswise_below: int = Field(30, ge=0)
-    random_cells: int = Field(2, ge=0)
+    random_cells: int = Field(6, ge=0)
     margin: float = Field(0.003, ge=0)
     least_gain: float = Field(0.002, ge=0)
     max_parameters: float | None = Field(None, gt=0)

@@ -18,8 +18,9 @@ from .trials import Tried
 SHARE = 12
 """The first round has one epoch in so many of the full training."""
 GROWTH = 3
-"""The second round has so many times the epochs."""
-LEAST_KEPT = 3
+"""The second round has so many times the epochs, and so many times fewer entrants."""
+LEAST_KEPT = 4
+"""Large cells start slowly: what is fourth after forty steps may be first after more."""
 LEAST_STEPS = 40
 """With fewer steps an entrant has hardly left the host, and would look useless."""
 
@@ -85,13 +86,11 @@ def last_epochs(config: Config, steps: int) -> int:
 
 def most_kept(entrants: int) -> int:
     """Return how many of the entrants go into the second round for their Dice alone."""
-    return max(LEAST_KEPT, math.ceil(entrants / 2))
+    return max(LEAST_KEPT, entrants // GROWTH)
 
 
 def survivors(standings: Sequence[Standing], config: Config) -> tuple[Standing, ...]:
-    """Return who goes into the next round: the better half, and the cheapest that is tied with the best.
-
-    Half, because large cells start slowly: what is fourth after forty steps may be first after more.
+    """Return who goes into the next round: the best third, and the cheapest that is tied with the best.
 
     Args:
         standings: after a round.

@@ -89,13 +89,14 @@ def test_finalists_of_an_earlier_round_do_not_compete_with_those_that_trained_lo
     assert choose([early, standing("late", 9, 0.9, 0.9, 0.9, 0.9)], HOST, NOTHING, CONFIG).name == "late"
 
 
-def test_the_better_half_goes_on_and_the_cheapest_that_is_tied_with_the_best():
+def test_the_best_third_goes_on_but_four_at_least_and_the_cheapest_that_is_tied_with_the_best():
     field = [standing(f"e{i}", 20 - i, *(0.9 - 0.01 * i + 0.001 * k for k in range(4))) for i in range(9)]
-    assert [one.entrant.name for one in survivors(field, CONFIG)] == ["e0", "e1", "e2", "e3", "e4"]
-    assert [one.entrant.name for one in survivors(field[:4], CONFIG)] == ["e0", "e1", "e2"]
+    assert [one.entrant.name for one in survivors(field, CONFIG)] == ["e0", "e1", "e2", "e3"]
+    assert len(survivors([*field, *field], CONFIG)) == 6
     cheap = standing("cheap", 1, 0.899, 0.902, 0.901, 0.901)
-    behind = [standing(f"e{i}", 20 - i, 0.9, 0.901, 0.902, 0.903) for i in range(3)]
-    assert {one.entrant.name for one in survivors([*behind, cheap], CONFIG)} == {"e0", "e1", "e2", "cheap"}
+    behind = [standing(f"e{i}", 20 - i, 0.9, 0.901, 0.902, 0.903) for i in range(5)]
+    kept = [one.entrant.name for one in survivors([*behind, cheap], CONFIG)]
+    assert kept == ["e4", "e3", "e2", "e1", "cheap"]
 
 
 def test_the_front_holds_what_nothing_as_cheap_is_better_than():
