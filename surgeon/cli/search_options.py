@@ -178,6 +178,12 @@ FinalistsOption = Annotated[
         rich_help_panel=CHOICE_PANEL,
     ),
 ]
+RandomCellsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--random-cells", help="Random cells among those that are compared (6).", rich_help_panel=CHOICE_PANEL
+    ),
+]
 CompareOption = Annotated[
     bool,
     typer.Option(
