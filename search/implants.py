@@ -149,7 +149,8 @@ def load_implant(
             f"the implant was made for another host: fingerprint {binding.fingerprint[:12]},"
             f" this one has {found[:12]}",
             where=str(file),
-            fix="load the host with the checkpoint that was implanted",
+            fix="load the host with the checkpoint that was implanted; one whose weights are drawn at random"
+            " is another network each time",
         )
     example = binding.example() if inputs is None else inputs
     cells = build_derived_cells(binding.specs, binding.genotype, 0, operations)
