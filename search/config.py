@@ -87,6 +87,8 @@ class Config(BaseModel):
         stable_window: epochs over which a stable edge's weights have hardly moved.
         stable_divergence: largest Jensen-Shannon divergence (a share of its maximum) over that window.
         stable_margin: and how far the first operation leads the second by then, as the log of their ratio.
+        stable_drift: or how steadily its lead has grown by then, as Student's t of its growth from epoch to
+            epoch; a random walk seldom comes to 3.
         stable_share: share of the edges that have to be stable; the others, which no gradient moves, have to
             stand still at least.
         prune: take the weakest operations of stable edges out, half of what is left at a time.
@@ -168,6 +170,7 @@ class Config(BaseModel):
     stable_window: int = Field(3, ge=1)
     stable_divergence: float = Field(1e-3, gt=0)
     stable_margin: float = Field(0.2, ge=0)
+    stable_drift: float = Field(3.0, gt=0)
     stable_share: float = Field(0.6, gt=0, le=1)
     prune: bool = True
     beta_decay: float = Field(0.0, ge=0)

@@ -2,8 +2,9 @@
 
 A test of standing still alone calls every search stable at its first epoch, because alpha moves by no more
 than its learning rate a step. So an edge counts as stable only after some epochs of moving, when its weights
-have hardly changed over a window (Jensen-Shannon divergence, arXiv 2604.14849) and the first operation leads
-the second by a margin, or their entropy has fallen to that of few.
+have hardly changed over a window (Jensen-Shannon divergence, arXiv 2604.14849) and its choice is made: the
+first operation leads the second by a margin, or its lead has grown so steadily that it is no random walk, or
+the entropy has fallen to that of few.
 """
 
 from __future__ import annotations
@@ -42,6 +43,26 @@ def margin(weights: Tensor) -> Tensor:
     """Return the log of the ratio between the first and the second of weights `(..., O)`."""
     top = weights.topk(min(2, weights.shape[-1]), dim=-1).values.clamp_min(1e-30).log()
     return top[..., 0] - top[..., -1] if weights.shape[-1] > 1 else torch.full(top.shape[:-1], math.inf)
+
+
+def drift(epochs: Sequence[Tensor]) -> Tensor:
+    """Return how steadily the lead of the first operation over the second has grown, as Student's t.
+
+    The lead is the log of their ratio; t is the mean of its growth from epoch to epoch over that mean's
+    standard error, 0 where nothing moves.
+
+    Args:
+        epochs: weights `(E, O)`, three epochs at least; first and second are those of the last one.
+
+    Returns:
+        `(E,)`.
+    """
+    logs = torch.stack(tuple(epochs)).clamp_min(1e-30).log()
+    top = logs[-1].topk(min(2, logs.shape[-1]), dim=-1).indices
+    both = logs.gather(-1, top.expand(len(logs), *top.shape))
+    growth = (both[..., 0] - both[..., -1]).diff(dim=0)
+    found: Tensor = growth.mean(0) / (growth.std(0) / math.sqrt(len(growth))).clamp_min(1e-12)
+    return found
 
 
 def entropy(weights: Tensor) -> Tensor:
@@ -121,7 +142,7 @@ class Watch:
         now = self.seen[-1]
         if not self._is_old_enough():
             return {name: torch.zeros(len(x), dtype=torch.bool) for name, x in now.items()}
-        return {name: self._stands(name) & self._is_apart(x) for name, x in now.items()}
+        return {name: self._stands(name) & self._is_apart(name) for name in now}
 
     def _is_old_enough(self) -> bool:
         return len(self.seen) >= max(self.config.stable_after, self.config.stable_window + 1)
@@ -132,8 +153,11 @@ class Watch:
         apart = torch.stack([divergence(one, now) for one in before])
         return apart.amax(0) <= self.config.stable_divergence
 
-    def _is_apart(self, now: Tensor) -> Tensor:
-        return (margin(now) >= self.config.stable_margin) | (entropy(now) <= _LOW_ENTROPY)
+    def _is_apart(self, name: str) -> Tensor:
+        """Tell of which edges of a cell the choice is made."""
+        epochs = [epoch[name] for epoch in self.seen]
+        far = (margin(epochs[-1]) >= self.config.stable_margin) | (entropy(epochs[-1]) <= _LOW_ENTROPY)
+        return far | (drift(epochs) >= self.config.stable_drift) if len(epochs) > 2 else far
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain tensors."""
