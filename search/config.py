@@ -87,8 +87,8 @@ class Config(BaseModel):
         stable_window: epochs over which a stable edge's weights have hardly moved.
         stable_divergence: largest Jensen-Shannon divergence (a share of its maximum) over that window.
         stable_margin: and how far the first operation leads the second by then, as the log of their ratio.
-        stable_drift: or how steadily its lead has grown by then, as Student's t of its growth from epoch to
-            epoch; a random walk seldom comes to 3.
+        stable_drift: or how steadily it has drawn away from all but its edge's first three, as Student's t of
+            that lead's growth from epoch to epoch; a random walk seldom comes to 3.
         stable_share: share of the edges that have to be stable; the others, which no gradient moves, have to
             stand still at least.
         prune: take the weakest operations of stable edges out, half of what is left at a time.
