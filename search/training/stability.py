@@ -150,10 +150,14 @@ class Watch:
         return len(self.seen) >= max(self.config.stable_after, self.config.stable_window + 1)
 
     def _stands(self, name: str) -> Tensor:
-        """Tell which edges of a cell are close to where they were in every epoch of the window."""
+        """Tell which edges of a cell are close to where they were in every epoch of the window.
+
+        What was pruned since then is left out of both: that is no movement.
+        """
         *before, now = [epoch[name] for epoch in self.seen[-1 - self.config.stable_window :]]
-        apart = torch.stack([divergence(one, now) for one in before])
-        return apart.amax(0) <= self.config.stable_divergence
+        left = (torch.where(now > 0, one, 0.0) for one in before)
+        apart = [divergence(one / one.sum(-1, keepdim=True).clamp_min(1e-30), now) for one in left]
+        return torch.stack(apart).amax(0) <= self.config.stable_divergence
 
     def _is_apart(self, name: str) -> Tensor:
         """Tell on which edges of a cell few operations have come apart from the others."""

@@ -128,6 +128,18 @@ def test_stable_edges_are_pruned_before_the_search_ends():
     assert bool((architecture()[0][~architecture.kept] == 0).all())
 
 
+def test_what_is_pruned_has_not_moved():
+    watch, architecture = Watch(CONFIG), Architecture(SPEC)
+    with torch.no_grad():
+        architecture.alpha[:, -1] += 1.0
+    pruned = []
+    for _ in range(5):
+        watch.see({"shared": architecture}, 0.0)
+        pruned.append((int(architecture.kept.sum()), watch.still()))
+    # Pruned at the end of the fourth epoch, and still in the fifth, which sees the narrower weights.
+    assert pruned[3:] == [(LEAST_KEPT * 3, True), (LEAST_KEPT * 3, True)]
+
+
 def test_pruning_takes_the_weakest_of_stable_edges_alone():
     architecture = Architecture(SPEC)
     with torch.no_grad():
