@@ -10,7 +10,7 @@ from typing import Any
 from surgeon.scores import Scores, bootstrap_gain
 
 from ..config import Config
-from ..entrants import Entrant
+from ..entrants import WIDER, Entrant
 from ..genotype import Genotype
 from .prices import Price
 from .trials import Tried
@@ -92,6 +92,8 @@ def most_kept(entrants: int) -> int:
 def survivors(standings: Sequence[Standing], config: Config) -> tuple[Standing, ...]:
     """Return who goes into the next round: the best third, and the cheapest that is tied with the best.
 
+    The fixed cell of wide kernels always does: it starts slowly, and was the best of all where it had time.
+
     Args:
         standings: after a round.
         config: margin and seed of the tie.
@@ -99,7 +101,8 @@ def survivors(standings: Sequence[Standing], config: Config) -> tuple[Standing, 
     allowed = sorted((one for one in standings if not one.refusal), key=lambda one: (-one.dice, one.price))
     kept = list(allowed[: most_kept(len(allowed))])
     cheapest = min(_tied(allowed, config), key=lambda one: one.price, default=None)
-    return tuple(kept if cheapest is None or cheapest in kept else [*kept, cheapest])
+    late = [one for one in allowed if one is cheapest or one.entrant.name.startswith(WIDER)]
+    return (*kept, *(one for one in late if one not in kept))
 
 
 def choose(standings: Sequence[Standing], host: Scores, nothing: Entrant, config: Config) -> Choice:

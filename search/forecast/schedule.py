@@ -209,7 +209,7 @@ class _Schedule:
             "found", "what was found", r"try-(searched|perturbed|random\d+)(-fitted)?-1.*", trainings
         )
         entrants = len(self._plain) + len(self._wider) + len(kinds)
-        last = self._trials(CELL, ("",), last=True) * (most_kept(entrants) + 1)
+        last = self._trials(CELL, ("",), last=True) * (most_kept(entrants) + 1 + len(self._wider))
         yield Chapter("last", "last round", r"try-.*-2(-fold\d+)?", tuple(last))
 
     def _trials(self, kind: str, rates: Iterable[str], *, last: bool = False) -> list[Training]:

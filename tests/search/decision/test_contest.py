@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from surgeon.search import Config
 from surgeon.search.decision.contest import (
@@ -97,6 +99,15 @@ def test_the_best_third_goes_on_but_four_at_least_and_the_cheapest_that_is_tied_
     behind = [standing(f"e{i}", 20 - i, 0.9, 0.901, 0.902, 0.903) for i in range(5)]
     kept = [one.entrant.name for one in survivors([*behind, cheap], CONFIG)]
     assert kept == ["e4", "e3", "e2", "e1", "cheap"]
+
+
+def test_the_cell_of_wide_kernels_goes_on_though_it_starts_slowly():
+    field = [standing(f"e{i}", 20 - i, *(0.9 - 0.01 * i + 0.001 * k for k in range(4))) for i in range(5)]
+    wide = standing("sep5", 30, 0.8, 0.8, 0.81, 0.81)
+    assert [one.entrant.name for one in survivors([*field, wide], CONFIG)] == ["e0", "e1", "e2", "e3", "sep5"]
+    first = standing("sep5", 30, 0.95, 0.95, 0.96, 0.96)
+    assert [one.entrant.name for one in survivors([*field, first], CONFIG)] == ["sep5", "e0", "e1", "e2"]
+    assert len(survivors([*field, replace(wide, refusal="too dear")], CONFIG)) == 4
 
 
 def test_the_front_holds_what_nothing_as_cheap_is_better_than():
