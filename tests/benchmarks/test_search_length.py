@@ -1,0 +1,40 @@
+"""The arithmetic of the benchmark of early ending; the searches themselves take too long for a test."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.search_length import SETTINGS, full_seconds, summary
+
+STEP = {"reference search": 2.0, "search": 1.0}
+
+
+def search(steps, dice, seconds):
+    return {"epochs": steps // 20, "steps": steps, "seconds": seconds, "dice": dice}
+
+
+def targets_of(full, early):
+    found = summary({"full": full, "early": early}, STEP, 200)["targets"]
+    return {target["name"]: (target["value"], target["bar"], target["holds"]) for target in found}
+
+
+def test_a_step_at_rest_is_half_a_step():
+    assert full_seconds(2.0, 200) == SETTINGS["steps"] * 2.0 * (60 / 2 + 140)
+
+
+def test_early_is_held_against_the_full_schedule_and_the_spread_of_its_seeds():
+    full = [search(4000, dice, 900.0) for dice in (0.80, 0.82, 0.84)]
+    found = targets_of(full, [search(700, dice, 400.0) for dice in (0.81, 0.81, 0.81)])
+    assert found == {
+        "early: times fewer steps": (5.7, 5.0, True),
+        "full-length Dice over that of early": (0.01, 0.02, True),
+        "early: times less time than the reference": (17.0, 16.0, True),
+    }
+    worse = targets_of(full, [search(900, 0.79, 500.0)] * 3)
+    assert [holds for *_, holds in worse.values()] == [False, False, False]
+
+
+def test_with_one_seed_there_is_no_spread_and_the_report_says_what_is_missing():
+    told = summary({"full": [search(4000, 0.8, 900.0)], "early": [search(700, 0.79, 400.0)]}, STEP, 200)
+    assert told["not_measured"] == ["three seeds"]
+    assert told["targets"][1]["bar"] == pytest.approx(0.0)
