@@ -37,7 +37,7 @@ from benchmarks.record import ROOT, Parts, Target, commit, conclude, machine, sa
 from benchmarks.search_steps import Place as Machine
 from benchmarks.search_steps import step_of
 
-SETTINGS = {"steps": 20, "retrain_epochs": 15, "search_cases": 8, "batch_size": 4}
+SETTINGS = {"steps": 10, "retrain_epochs": 30, "search_cases": 8, "batch_size": 4}
 SOURCES = ("search", "benchmarks/search_length.py", "benchmarks/search_steps.py", "benchmarks/gain")
 WAYS: Mapping[str, Mapping[str, Any]] = {
     "default": {"epochs": 50},
@@ -47,16 +47,16 @@ WAYS: Mapping[str, Mapping[str, Any]] = {
 _ROUNDS = 15
 
 
-def planned(seed: int, epochs: int, **changes: Any) -> Plan:
+def planned(seed: int, **changes: Any) -> Plan:
     """Plan an operation in the first development world."""
     host, cohort, settings = open_world(WORLDS[0], Place(KEPT / "data", ROOT))
-    config = Config.create(**{"epochs": epochs, "seed": seed, **SETTINGS, **settings, **changes})
+    config = Config.create(**{"seed": seed, **SETTINGS, **settings, **changes})
     return plan_operation(host, cohort, config, OPERATIONS)
 
 
 def measured(way: str, seed: int, epochs: int) -> dict[str, Any]:
     """Search in one way, train what was found, and return steps, seconds and validation Dice."""
-    plan = planned(seed, epochs, **WAYS[way])
+    plan = planned(seed, **{"epochs": epochs, **WAYS[way]})
     supply, loop = plan.supply(), Loop(StopRequest())
     begin = time.perf_counter(), time.process_time()
     searched = search_cells(plan, supply, loop)

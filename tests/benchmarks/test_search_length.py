@@ -10,7 +10,7 @@ STEP = {"reference search": 2.0, "search": 1.0}
 
 
 def search(steps, dice, seconds):
-    return {"epochs": steps // 20, "steps": steps, "seconds": seconds, "dice": dice}
+    return {"epochs": steps // 10, "steps": steps, "seconds": seconds, "dice": dice}
 
 
 def targets_of(full, early, default):
@@ -23,15 +23,15 @@ def test_a_step_at_rest_is_half_a_step():
 
 
 def test_early_is_held_against_the_full_schedule_and_the_spread_of_its_seeds():
-    full = [search(4000, dice, 900.0) for dice in (0.80, 0.82, 0.84)]
-    found = targets_of(full, [search(700, 0.81, 500.0)] * 3, [search(600, 0.83, 400.0)] * 3)
+    full = [search(4000, dice, 450.0) for dice in (0.80, 0.82, 0.84)]
+    found = targets_of(full, [search(700, 0.81, 250.0)] * 3, [search(600, 0.83, 200.0)] * 3)
     assert found == {
         "early: times fewer steps": (5.7, 5.0, True),
         "full-length Dice over that of early": (0.01, 0.02, True),
         "full-length Dice over that of default": (-0.01, 0.02, True),
         "default: times less time than the reference": (17.0, 16.0, True),
     }
-    worse = targets_of(full, [search(900, 0.79, 500.0)] * 3, [search(900, 0.79, 500.0)] * 3)
+    worse = targets_of(full, [search(900, 0.79, 250.0)] * 3, [search(900, 0.79, 250.0)] * 3)
     assert not any(holds for *_, holds in worse.values())
 
 
