@@ -25,6 +25,7 @@ from .guiding import check_reads, muted_export, real_values
 from .inputs import image_shapes, is_image
 from .quieting import quiet
 from .regions import inline_regions
+from .reviving import Reviver
 from .trace import Example
 from .wholes import divide_whole, free_whole_numbers
 from .writes import writes_to_values
@@ -168,7 +169,7 @@ def plain_graph_module(module: fx.GraphModule, host: nn.Module) -> fx.GraphModul
     divide_whole(module.graph)
     _drop_checks(module.graph)
     # Unpickling a graph module runs its tracer again; torch.export's takes arguments that are gone.
-    module.graph._tracer_cls = None
+    module.graph._tracer_cls = Reviver
     module.graph._tracer_extras = None
     plain = fx.GraphModule(module, module.graph)
     adopt_state(plain, host)
