@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from surgeon.tracing import Limits
 
 from .cases import Sizes
 from .flattening import Freedom, Refusal
@@ -42,6 +44,7 @@ class Artifact:
         sha256: of the file.
         versions: of torch, onnx and onnxruntime.
         file: name of the ONNX file.
+        limits: the spatial sizes beyond which the file refuses; None where it takes all.
     """
 
     folder: Path
@@ -65,6 +68,7 @@ class Artifact:
     sha256: str
     versions: dict[str, str]
     file: str = "model.onnx"
+    limits: Limits | None = None
 
     @property
     def model(self) -> Path:
@@ -78,6 +82,7 @@ class Artifact:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of `export.json`."""
+        limits = self.limits
         return {
             "name": self.name,
             "target": self.target.name,
@@ -87,7 +92,7 @@ class Artifact:
             "outputs": [port.to_dict() for port in self.outputs],
             "free": self.freedom.value,
             "not_free": [{"free": r.freedom.value, "reason": r.reason} for r in self.refusals],
-            "sizes": self.sizes.to_dict(),
+            "sizes": {**self.sizes.to_dict(), "refused_outside": None if limits is None else asdict(limits)},
             "parity": [case.to_dict() for case in self.parity],
             "not_compared": [case.to_dict() for case in self.not_compared],
             "threshold": self.threshold.to_dict(),

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from surgeon.errors import ExportError, InputError
-from surgeon.tracing import Example, as_example, image_shapes, map_tensors
+from surgeon.tracing import Example, Limits, as_example, image_shapes, map_tensors
 
-from .flattening import Freedom, Limits, batch_size
+from .flattening import Freedom, batch_size
 from .gate import Case, Gate
 
 _STEPS = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -97,7 +97,10 @@ def _check_sizes(gate: Gate, example: Example, limits: Limits, freedom: Freedom)
     step = _find_step(gate, example, spatial, limits.largest)
     gate.check_all(
         Case(what, _sized(_with_batch(example, batch), sizes, seed))
-        for what, sizes, batch, seed in _further_sizes(spatial, step, batch_size(example), freedom)
+        for what, sizes, batch, seed in (
+            *_further_sizes(spatial, step, batch_size(example), freedom),
+            *_largest_axes(spatial, step, batch_size(example), limits.largest),
+        )
         if limits.largest is None or max(sizes) <= limits.largest
     )
     gate.check_all(_outside(example, step, limits))
@@ -137,6 +140,23 @@ def small_example(example: Example, freedom: Freedom, sizes: Sizes) -> Example:
     """Return the smallest inputs an export was proved on."""
     small = _with_batch(example, 1) if freedom.batch else example
     return _sized(small, sizes.smallest, 30) if freedom.sizes else _noise(small, 30)
+
+
+def _largest_axes(
+    spatial: tuple[int, ...], step: int, batch: int, limit: int | None
+) -> Iterator[tuple[str, tuple[int, ...], int, int]]:
+    """Yield, where sizes are limited, each axis alone at its largest: two steps more may be beyond it."""
+    if limit is None or len(spatial) == 1:
+        return
+    for axis, size in enumerate(spatial):
+        largest = size + max(limit - size, 0) // step * step
+        if largest > size:
+            yield (
+                "one axis at its largest",
+                (*spatial[:axis], largest, *spatial[axis + 1 :]),
+                batch,
+                31 + axis,
+            )
 
 
 def step_of_sizes(host: Callable[[Example], Any], example: Example) -> int:

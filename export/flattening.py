@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,21 +24,22 @@ from surgeon.tracing import (
     Example,
     check_reads,
     divide_whole,
+    folded_sizes,
     free_whole_numbers,
     image_shapes,
     map_tensors,
     muted_export,
     real_values,
     run,
+    size_limits,
     with_sizes,
 )
 from surgeon.tracing import quiet as quiet_loggers
 
 from .adaptive import with_free_bins
+from .bounding import bind
 from .functional import without_mutation
 
-# No image is this large; torch.export writes infinity in several ways.
-_NO_LIMIT = 1 << 31
 _CHECKS = {torch.ops.aten._assert_scalar.default, torch.ops.aten._assert_tensor_metadata.default}
 _EXPORTERS = ("torch.export", "torch.onnx", "torch._export", "onnxscript", "onnx_ir")
 
@@ -114,16 +116,21 @@ def flatten(model: nn.Module, example: Example, ladder: Sequence[Freedom] = tupl
 
 
 def _widest_program(model: nn.Module, example: Example, freedom: Freedom) -> tuple[ExportedProgram, Example]:
-    """Export a network, at twice the example's size where that one bounds the sizes; say what was traced."""
+    """Export a network, at twice the example's size where that one bounds the sizes; say what was traced.
+
+    A network that goes another way for larger images is bounded in earnest, and traced as it is.
+    """
     program = export_program(model, example, freedom)
-    if not freedom.sizes or size_limits(program).largest is None:
+    limits = size_limits(program)
+    if not freedom.sizes or limits.largest is None:
+        return program, example
+    if bind(limits, partial(run, model), _functional_graph(program), example):
         return program, example
     # A map of one value, at the end of the levels, is a constant to torch.export: it bounds the image's size.
     larger = with_sizes(example, tuple(2 * size for size in image_shapes(example)[0][2:]))
     with contextlib.suppress(Exception):
         wider = export_program(model, larger, freedom)
         found = run(_functional_graph(wider), example)
-        # A network that goes another way for larger images is bounded in earnest.
         if size_limits(wider).largest is None and compare(run(model, example), found).relative < TOLERANCE:
             return wider, larger
     return program, example
@@ -148,37 +155,6 @@ def batch_size(example: Example) -> int:
 def leaves_of(example: Example) -> list[Tensor]:
     """List the tensors of an example in the order the graph takes them."""
     return [leaf for leaf in pytree.tree_leaves((example.args, example.kwargs)) if isinstance(leaf, Tensor)]
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The spatial sizes that torch.export found a graph to hold for.
-
-    Attributes:
-        smallest: of any axis.
-        largest: of any axis; None where there is no limit.
-    """
-
-    smallest: int = 1
-    largest: int | None = None
-
-
-def size_limits(program: ExportedProgram) -> Limits:
-    """Return the limits of the spatial sizes of a graph."""
-    lower, upper = [1], []
-    inputs = set(program.graph_signature.user_inputs)
-    for node in program.graph.nodes:
-        value = node.meta.get("val")
-        if node.name not in inputs or not isinstance(value, Tensor):
-            continue
-        for size in value.shape[2:]:
-            limits = program.range_constraints.get(getattr(getattr(size, "node", None), "expr", None))
-            if limits is None:
-                continue
-            lower.append(int(limits.lower))
-            if limits.upper < _NO_LIMIT:
-                upper.append(int(limits.upper))
-    return Limits(max(lower), min(upper, default=None))
 
 
 def export_program(model: nn.Module, example: Example, freedom: Freedom) -> ExportedProgram:
@@ -207,7 +183,7 @@ def export_program(model: nn.Module, example: Example, freedom: Freedom) -> Expo
         )
 
     counting = contextlib.nullcontext() if dynamic is None else free_whole_numbers(model)
-    with quiet(), muted_export(), _unsolved_sizes(), counting, torch.no_grad():
+    with quiet(), muted_export(), _unsolved_sizes(), folded_sizes(), counting, torch.no_grad():
         try:
             return export()
         except Exception as error:

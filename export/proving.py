@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from surgeon.errors import ExportError
 from surgeon.files import sha256
 from surgeon.parity import tensors_in
-from surgeon.tracing import Example, map_tensors, run
+from surgeon.tracing import Example, map_tensors, run, size_limits
 
 from .artifact import Artifact
 from .cases import Sizes, check_everything, quantised_cases, small_example
 from .divergence import Stages, find_divergence
-from .flattening import leaves_of, size_limits
+from .flattening import leaves_of
 from .gate import THRESHOLDS, Compared, Gate, Threshold, are_probabilities
 from .onnx import ports_of
 from .order import Order
@@ -68,6 +68,7 @@ def prove(order: Order, written: Written) -> Artifact:
         sha256=sha256(written.path),
         versions=_versions(),
         file=written.path.name,
+        limits=written.limits,
     )
 
 

@@ -10,8 +10,9 @@ import onnx_ir as ir
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from surgeon.tracing import Example, map_tensors, private_copy
+from surgeon.tracing import Example, Limits, map_tensors, private_copy, size_limits
 
+from .bounding import bind, bound_sizes
 from .cases import real_cases, step_of_sizes
 from .flattening import (
     Flat,
@@ -43,6 +44,7 @@ class Written:
         fused: that graph, and what each pass changed.
         names: of inputs and of outputs.
         kept_in_fp32: nodes that another precision left alone, with the reason.
+        limits: the spatial sizes beyond which the file refuses; None where it takes all.
     """
 
     path: Path
@@ -53,6 +55,7 @@ class Written:
     fused: Fused
     names: tuple[tuple[str, ...], tuple[str, ...]]
     kept_in_fp32: dict[str, str]
+    limits: Limits | None = None
 
 
 def write_network(order: Order, path: Path) -> Written:
@@ -69,12 +72,16 @@ def write_network(order: Order, path: Path) -> Written:
     names = (input_names(example, program.graph_signature.user_inputs), output_names(output))
     metadata = {"name": order.name, **order.metadata}
     written = build_model(program, order.target.opset, *names, metadata)
+    limits = size_limits(flat.program) if flat.freedom.sizes else Limits()
+    binding = bind(limits, order.host, flat.graph_module, example)
+    if binding:
+        bound_sizes(written, limits)
     plain = written.clone()
     kept: dict[str, str] = {}
     if order.precision is Precision.FP16:
         written, kept = halve(written, [leaves_of(example), *_real_inputs(order, flat.freedom)])
     write_model(written, path)
-    return Written(path, written, flat, program, plain, fused, names, kept)
+    return Written(path, written, flat, program, plain, fused, names, kept, limits if binding else None)
 
 
 def write_quantised(order: Order, plain: Written, path: Path) -> Written:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ import torch
 from torch import Tensor
 
 from surgeon.errors import InputError
+from surgeon.tracing import check_sizes
 
+from ..bounding import SIZES
 from .sessions import open_session
 
 _TYPES = {
@@ -63,6 +66,9 @@ class Runner:
         self._session = plain
         self._inputs = [(item.name, _TYPES[item.type]) for item in plain.get_inputs()]
         self._outputs = [(item.name, _TYPES[item.type]) for item in plain.get_outputs()]
+        self._limits: dict[str, int | None] = json.loads(
+            plain.get_modelmeta().custom_metadata_map.get(SIZES, "{}")
+        )
         self._buffers: tuple[list[Tensor], list[Tensor]] | None = None
         if self.shapes is None:
             return
@@ -86,7 +92,8 @@ class Runner:
         """Run on tensors in the order of the inputs; the outputs lie on `device`.
 
         Raises:
-            InputError: a tensor has another shape than the one that was fixed, or there are too few.
+            InputError: a tensor has another shape than the one that was fixed, or a size that the file
+                refuses, or there are too few.
         """
         if len(inputs) != len(self._inputs):
             raise InputError(f"{len(inputs)} tensors for {len(self._inputs)} inputs", where="Runner")
@@ -94,6 +101,7 @@ class Runner:
             tensor.detach().to(self.device, kind).contiguous()
             for tensor, (_, kind) in zip(inputs, self._inputs, strict=True)
         ]
+        _check_sizes(self._limits, given)
         if self._buffers is None:
             return self._run_free(given)
         into, out = self._buffers
@@ -141,3 +149,13 @@ class Runner:
         """Let torch finish with what onnxruntime will read on a stream of its own."""
         if self.device.type == "cuda":
             torch.cuda.synchronize()
+
+
+def _check_sizes(limits: dict[str, int | None], inputs: Sequence[Tensor]) -> None:
+    """Say before onnxruntime does what sizes a file takes that does not take all."""
+    if not limits:
+        return
+    rank = max(tensor.ndim for tensor in inputs)
+    for tensor in inputs:
+        if tensor.ndim == rank:
+            check_sizes(tensor, int(limits["smallest"] or 1), limits["largest"])

@@ -82,6 +82,9 @@ def model_config(artifact: Artifact, inputs: Sequence[Tensor], kind: str) -> str
         # Set even where it is the default: any parameter at all resets it to the exhaustive search.
         search = "1" if artifact.freedom.sizes else "0"
         blocks.append(f'parameters {{ key: "cudnn_conv_algo_search" value {{ string_value: "{search}" }} }}')
+    if artifact.limits is not None:
+        # Triton has no word for it: it is for people, and the file itself refuses the others.
+        blocks.append(f'parameters {{ key: "spatial_sizes" value {{ string_value: "{artifact.limits}" }} }}')
     return "\n".join([*blocks, *_warmups(artifact, inputs, batched)]) + "\n"
 
 

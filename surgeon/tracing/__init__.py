@@ -1,11 +1,13 @@
 """A host as a graph: made in one of several ways, and replayed against the host before anybody uses it."""
 
+from .bounds import check_sizes, outside, size_limits
+from .folding import folded_sizes
 from .guiding import check_reads, muted_export, real_values
 from .inputs import as_example, image_shapes, map_tensors, with_sizes
 from .ladder import private_graph, trace
 from .quieting import quiet
 from .replay import TOLERANCE, annotate_shapes, first_line, run
-from .trace import Attempt, Example, Replay, Trace, TraceSummary, Way
+from .trace import Attempt, Example, Limits, Replay, Trace, TraceSummary, Way
 from .ways import adopt_state, private_copy
 from .wholes import divide_whole, free_whole_numbers
 
@@ -13,6 +15,7 @@ __all__ = [
     "TOLERANCE",
     "Attempt",
     "Example",
+    "Limits",
     "Replay",
     "Trace",
     "TraceSummary",
@@ -21,17 +24,21 @@ __all__ = [
     "annotate_shapes",
     "as_example",
     "check_reads",
+    "check_sizes",
     "divide_whole",
     "first_line",
+    "folded_sizes",
     "free_whole_numbers",
     "image_shapes",
     "map_tensors",
     "muted_export",
+    "outside",
     "private_copy",
     "private_graph",
     "quiet",
     "real_values",
     "run",
+    "size_limits",
     "trace",
     "with_sizes",
 ]

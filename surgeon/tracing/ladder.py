@@ -12,11 +12,12 @@ from torch import fx, nn
 
 from surgeon.errors import InputError, TraceError
 
+from .bounds import outside, refuse_outside
 from .inputs import Variant, as_example, grown, image_shapes, other_sizes, with_batch, with_sizes
 from .limits import TookTooLong, time_limit
 from .paths import annotate_modules
 from .replay import annotate_shapes, first_line, holds, replay, run
-from .trace import Attempt, Example, Replay, Trace, TraceSummary, Way
+from .trace import Attempt, Example, Limits, Replay, Trace, TraceSummary, Way
 from .ways import export_graph, plain_graph_module, private_copy, symbolic_graph
 
 # Symbolic shape reasoning can run for minutes and still fail; a slower way is then tried.
@@ -200,14 +201,19 @@ def _finish(
     annotate_modules(module)
     shown = {outcome.what for outcome in replays if _carries(way, outcome)}
     stride, graph_stride, steps = _strides(subject, module, way)
+    limits = module.meta.pop("limits", Limits())
+    astray = _astray(subject, module, limits) if "size" in shown else ()
+    if astray:
+        refuse_outside(module, limits)
     summary = TraceSummary(
         way=way,
         free_batch="batch" in shown,
         free_sizes="size" in shown,
         stride=stride,
         graph_stride=graph_stride,
-        replays=(*replays, *steps, *subject.refused),
+        replays=(*replays, *steps, *astray, *subject.refused),
         attempts=tuple(attempts),
+        limits=limits if astray else None,
     )
     return Trace(module, subject.example, type(subject.host).__name__, summary)
 
@@ -229,6 +235,25 @@ def _strides(
             return stride, step, [*replays, outcome]
         replays.append(replace(outcome, remark=f"the graph needs steps larger than {step}"))
     return stride, None, replays
+
+
+def _astray(subject: _Subject, module: fx.GraphModule, limits: Limits) -> tuple[Replay, ...]:
+    """Find sizes beyond the limits of a graph where it computes, without an error, something else.
+
+    torch.export also takes a map of one value for a limit; there a graph is right beyond it.
+    """
+    found = []
+    for candidates in outside(subject.example, limits):
+        for example in candidates:
+            try:
+                expected = run(subject.host, example)
+            except Exception:  # noqa: BLE001 - a size that the host refuses tells nothing of the graph
+                continue
+            outcome = replay("outside", expected, module, example)
+            if not holds(outcome) and not outcome.remark:
+                found.append(replace(outcome, remark=f"the graph holds for {limits} and refuses others"))
+            break
+    return tuple(found)
 
 
 def _describe(outcome: Replay) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any
 
@@ -21,6 +21,24 @@ class Way(Enum):
     SYMBOLIC = "torch.fx symbolic tracing"
     EXPORT_GUIDED = "torch.export, sizes read from tensors"
     EXPORT_GUIDED_FIXED = "torch.export, sizes read from tensors and fixed"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The spatial sizes that torch.export found a graph to hold for.
+
+    Attributes:
+        smallest: of any axis.
+        largest: of any axis; None where there is no limit.
+    """
+
+    smallest: int = 1
+    largest: int | None = None
+
+    def __str__(self) -> str:
+        if self.largest is None:
+            return f"sizes from {self.smallest} on"
+        return f"sizes from {self.smallest} to {self.largest}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +96,8 @@ class TraceSummary:
         graph_stride: the same of the graph, replayed equal to the host at that size.
         replays: what was compared.
         attempts: ways that were tried before.
+        limits: the spatial sizes that the graph holds for, where the host goes another way beyond them and
+            the graph refuses; None where it has no such limits.
     """
 
     way: Way
@@ -87,6 +107,7 @@ class TraceSummary:
     graph_stride: int | None
     replays: tuple[Replay, ...]
     attempts: tuple[Attempt, ...]
+    limits: Limits | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON."""
@@ -98,6 +119,7 @@ class TraceSummary:
             "graph_stride": self.graph_stride,
             "replays": [replay.to_dict() for replay in self.replays],
             "attempts": [{"way": a.way.value, "reason": a.reason} for a in self.attempts],
+            "limits": None if self.limits is None else asdict(self.limits),
         }
 
 

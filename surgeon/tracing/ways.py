@@ -19,10 +19,13 @@ from torch.utils import _pytree as pytree
 
 from surgeon.errors import HostError
 
+from .bounds import size_limits
+from .folding import folded_sizes
 from .guiding import check_reads, muted_export, real_values
 from .inputs import image_shapes, is_image
 from .quieting import quiet
 from .regions import inline_regions
+from .reviving import Reviver
 from .trace import Example
 from .wholes import divide_whole, free_whole_numbers
 from .writes import writes_to_values
@@ -68,13 +71,16 @@ def export_graph(
         guided: compute real values beside the symbolic ones, for networks that put sizes into tensors and
             read them back.
 
+    Returns:
+        the graph; its `meta["limits"]` are the sizes that torch.export vouches for.
+
     Raises:
         ValueError: guided, and values of the inputs themselves are read back: a branch may hang on them.
     """
     free = free_dimensions(example, batch=batch, sizes=sizes)
     seeing = real_values() if guided else contextlib.nullcontext()
     counting = free_whole_numbers(host) if free else contextlib.nullcontext()
-    with quiet(), muted_export(), _data_is_traced(), seeing, counting:
+    with quiet(), muted_export(), _data_is_traced(), folded_sizes(), seeing, counting:
         program = torch.export.export(
             host,
             example.args,
@@ -86,7 +92,9 @@ def export_graph(
         module = program.module(check_guards=False)
     if guided:
         check_reads(module.graph)
-    return plain_graph_module(module, host)
+    plain = plain_graph_module(module, host)
+    plain.meta["limits"] = size_limits(program)
+    return plain
 
 
 def free_dimensions(example: Example, *, batch: bool, sizes: bool) -> Any:
@@ -161,7 +169,7 @@ def plain_graph_module(module: fx.GraphModule, host: nn.Module) -> fx.GraphModul
     divide_whole(module.graph)
     _drop_checks(module.graph)
     # Unpickling a graph module runs its tracer again; torch.export's takes arguments that are gone.
-    module.graph._tracer_cls = None
+    module.graph._tracer_cls = Reviver
     module.graph._tracer_extras = None
     plain = fx.GraphModule(module, module.graph)
     adopt_state(plain, host)

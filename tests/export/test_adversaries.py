@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 from surgeon.export import open_session, run_session, to_onnx
 from surgeon.export import writing as writing_module
 from surgeon.export.cases import check_everything
-from surgeon.export.flattening import Freedom, leaves_of, size_limits
+from surgeon.export.flattening import Freedom, leaves_of
 from surgeon.export.gate import THRESHOLDS, Gate
 from surgeon.export.order import Order, SizePolicy
 from surgeon.export.targets import Precision, find_target
@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from surgeon.errors import ExportError
-from surgeon.tracing import Example, run
+from surgeon.tracing import Example, run, size_limits
 
 from .networks import image, small_unet, stir
 

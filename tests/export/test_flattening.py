@@ -3,12 +3,12 @@ import math
 import pytest
 import torch
 from surgeon.export import Freedom, flatten, to_onnx
-from surgeon.export.flattening import export_program, size_limits
+from surgeon.export.flattening import export_program
 from torch import nn
 from torch.nn import functional as F
 
 from surgeon.errors import ExportError
-from surgeon.tracing import Example, as_example
+from surgeon.tracing import Example, as_example, size_limits
 from tests.core.tracing import conditional
 from tests.core.tracing.test_wholes import Windowed
 

@@ -1,12 +1,12 @@
 import pytest
 import torch
 from surgeon.export.cases import check_everything, step_of_sizes
-from surgeon.export.flattening import Freedom, Limits
+from surgeon.export.flattening import Freedom
 from surgeon.export.gate import THRESHOLDS, Case, Gate, Threshold
 from surgeon.export.targets import Precision
 
 from surgeon.errors import ExportError, InputError
-from surgeon.tracing import Example
+from surgeon.tracing import Example, Limits
 
 
 def example(*shape):

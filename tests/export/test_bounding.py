@@ -1,0 +1,58 @@
+import json
+
+import onnx
+import onnxruntime
+import pytest
+import torch
+from surgeon.export import to_onnx
+from surgeon.export.runtime import Runner
+
+import surgeon
+from surgeon.errors import InputError
+from tests.core.tracing.test_bounds import forked
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory):
+    spliced = surgeon.splice(forked(), torch.randn(1, 1, 16, 16), {"s0": torch.nn.Identity()})
+    return to_onnx(spliced, torch.randn(1, 1, 16, 16), tmp_path_factory.mktemp("bounded") / "out", "triton")
+
+
+def test_sizes_are_free_within_the_limits_of_a_network_that_goes_two_ways(export):
+    assert export.freedom.sizes
+    assert export.limits is not None
+    assert export.limits.largest == 24
+    shapes = {case.shapes[0][2:] for case in export.parity}
+    assert {(16, 16), (24, 16), (16, 24), (24, 24)} <= shapes
+    assert max(max(shape) for shape in shapes) == 24
+
+
+def test_an_unspliced_network_has_the_same_limits(tmp_path):
+    limits = to_onnx(forked(), torch.randn(1, 1, 16, 16), tmp_path / "out").limits
+    assert limits is not None
+    assert limits.largest == 24
+
+
+def test_the_file_itself_refuses_other_sizes_and_says_which_it_takes(export):
+    session = onnxruntime.InferenceSession(str(export.model), providers=["CPUExecutionProvider"])
+    session.run(None, {"input": torch.randn(3, 1, 24, 18).numpy()})
+    for sizes in ((26, 16), (16, 26), (30, 30), (1, 16)):
+        with pytest.raises(
+            Exception, match="input_takes_sizes_from_2_to_24"
+        ):  # of onnxruntime, no public class
+            session.run(None, {"input": torch.randn(1, 1, *sizes).numpy()})
+
+
+def test_metadata_report_and_server_say_the_limits(export):
+    metadata = {item.key: item.value for item in onnx.load(export.model).metadata_props}
+    assert json.loads(metadata["sizes"]) == {"smallest": 2, "largest": 24}
+    assert export.to_dict()["sizes"]["refused_outside"] == {"smallest": 2, "largest": 24}
+    config = export.folder / "triton" / "model" / "config.pbtxt"
+    assert '"spatial_sizes" value { string_value: "sizes from 2 to 24" }' in config.read_text()
+
+
+def test_the_runner_refuses_them_in_words(export):
+    runner = Runner(export.model)
+    assert runner(torch.randn(1, 1, 20, 24))[0].shape == (1, 2, 20, 24)
+    with pytest.raises(InputError, match="holds for sizes from 2 to 24"):
+        runner(torch.randn(1, 1, 20, 26))
