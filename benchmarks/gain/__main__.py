@@ -5,7 +5,8 @@ on), `volumes` and `slices` (hippocampus, with hosts trained here from nothing; 
 training early, and the others meet images changed in intensity, noise or spacing), `lines` (thin structures
 among specks, where a neighbourhood is needed) and `right` (the world that the host of `lines` was trained on:
 nothing to gain). For each split and seed the whole operation runs with its comparison; what is finished is
-kept. `python -m benchmarks.gain [--quick] [--json] [--task NAME] [--data DIR] [--parts N] [--report]`;
+kept beside the benchmark. How much an early end costs is measured by `benchmarks.search_length`.
+`python -m benchmarks.gain [--quick] [--json] [--task NAME] [--data DIR] [--parts N] [--report]`;
 `--report` runs nothing and prints what the finished parts say, wherever they were run.
 """
 

@@ -16,7 +16,6 @@ DRAWS = 10_000
 _MEAN_REGRET = "mean regret over all tasks"
 _SEARCHED = tuple(f"searched over random cells at equal total cost, {end}" for end in ("mean", "lower end"))
 _NEARLY = 0.9
-_EARLY = "early ending against the full schedule"
 Part = Mapping[str, Any]
 
 
@@ -190,7 +189,7 @@ def bars(parts: Mapping[str, Sequence[Part]], tasks: Sequence[str], whole: int) 
     found += [_told(target, every, whole * len(tasks)) for target in summary_targets(parts)]
     names = [f"{name}: {bar.words}" for name in tasks for bar in bars_of(name)]
     known = {row["name"] for row in found}
-    missing = [name for name in (*names, _MEAN_REGRET, *_SEARCHED, _EARLY) if name not in known]
+    missing = [name for name in (*names, _MEAN_REGRET, *_SEARCHED) if name not in known]
     return found + [{"name": name, "outcome": "not measured", "parts": 0} for name in missing]
 
 

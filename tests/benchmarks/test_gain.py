@@ -162,7 +162,7 @@ def test_every_bar_is_held_or_missed_or_not_measured_and_says_on_how_many_parts(
         "| nuclei-200: share of what full fine-tuning gains | 0.7143 | 0.95 | 1 of 6 | **missed** |" in told
     )
     assert told[-1].startswith("Not measured: lines; searched over random cells")
-    assert told[-1].endswith("; early ending against the full schedule.")
+    assert told[-1].endswith("at equal total cost, lower end.")
 
 
 def test_a_report_is_of_finished_parts_wherever_they_were_run(tmp_path, monkeypatch, capsys):
