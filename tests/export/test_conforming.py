@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from surgeon.errors import ExportError, InputError
+from surgeon.tracing import Limits
 
 from .networks import image, small_unet
 
@@ -141,16 +142,17 @@ def test_a_network_that_branches_on_values_is_refused(tmp_path):
         to_onnx(Branches(1, 2, 1), image(), tmp_path / "out")
 
 
-@pytest.mark.parametrize(("size", "where"), [(16, "beyond"), (32, "below")])
-def test_a_network_that_branches_on_its_size_is_refused_free_and_exported_fixed(size, where, tmp_path):
+@pytest.mark.parametrize(("size", "limits"), [(16, Limits(2, 20)), (32, Limits(21))])
+def test_a_network_that_branches_on_its_size_is_exported_for_the_sizes_of_its_way(size, limits, tmp_path):
     class Branches(nn.Conv2d):
         def forward(self, x):
             y = super().forward(x)
             return y * 2 if x.shape[-1] > 20 else y
 
     network = Branches(1, 2, 1)
-    with pytest.raises(ExportError, match=rf"(?s)does not compute.*where: {where}.*sizes='fixed'"):
-        to_onnx(network, image(size=size), tmp_path / "free", second_opinion=False)
-    assert not list(tmp_path.iterdir())
-    artifact = to_onnx(network, image(size=size), tmp_path / "fixed", sizes="fixed", second_opinion=False)
-    assert artifact.freedom is Freedom.BATCH
+    artifact = to_onnx(network, image(size=size), tmp_path / "free", second_opinion=False)
+    assert artifact.freedom is Freedom.BATCH_AND_SIZES
+    assert artifact.limits == limits
+    fixed = to_onnx(network, image(size=size), tmp_path / "fixed", sizes="fixed", second_opinion=False)
+    assert fixed.freedom is Freedom.BATCH
+    assert fixed.limits is None
