@@ -228,7 +228,8 @@ def together(fleet: Fleet) -> Iterator[None]:
             if failed and not left.wait(_GRACE):
                 os._exit(1)
 
-    threading.Thread(target=look, daemon=True).start()
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
     try:
         yield
     except BaseException:
@@ -237,3 +238,4 @@ def together(fleet: Fleet) -> Iterator[None]:
         raise
     finally:
         left.set()
+        looking.join(_GRACE)  # Python's end would abort the process while the thread is in torch's C++

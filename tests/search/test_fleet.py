@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from surgeon.search import implant
-from surgeon.search.fleet import Fleet, open_fleet
+from surgeon.search.fleet import Fleet, open_fleet, together
 from surgeon.search.operations import BatchNorm
 from torch import nn
 
@@ -193,3 +196,27 @@ def test_a_process_that_no_launcher_started_is_alone_and_speaks(monkeypatch):
     assert open_fleet(CPU) == Fleet()
     with speaking(Ranks()) as speaks:
         assert speaks
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_nobody_watches_the_others_any_more_when_the_work_is_over(monkeypatch, fails):
+    """A thread in torch's C++ at the end of Python would abort the process after all was done."""
+
+    class Slow:
+        failed = 0
+
+        def add(self, name, more):
+            self.failed += more
+            time.sleep(0.2)
+            return 0
+
+    store = Slow()
+    monkeypatch.setattr("surgeon.search.fleet.connect", lambda: store)
+    before = threading.active_count()
+    with pytest.raises(DataError) if fails else contextlib.nullcontext(), together(Fleet(Ranks(0, 2, 2))):
+        assert threading.active_count() == before + 1
+        time.sleep(1.1)  # the thread has begun to ask
+        if fails:
+            raise DataError("bad")
+    assert threading.active_count() == before
+    assert store.failed == fails
