@@ -1,12 +1,12 @@
 """How much of a full-length search is needed, and how much time is saved in all?
 
 The published schedule: 200 epochs of a PC-DARTS search, the first 30 % of them at rest, the choice by weight.
-The same search with `early` begins to choose when the weights have learnt and ends when its choice is stable;
-`default` is that with the 50 epochs of the tool's defaults. All choose cells for the same host and images,
-and what they chose is trained alike and judged by the validation subjects (in a development world; no test
-subject is scored). Time: what the default search took, all measuring included, against the steps of the full
-schedule as a straightforward op-by-op cell makes them (`search_steps`), whose seconds are taken in turn with
-those of the search; its measuring counts nothing.
+The same search with `early` ends when its choice is stable; `default` is that with the 50 epochs of the
+tool's defaults. All choose cells for the same host and images, and what they chose is trained alike and
+judged by the validation subjects (in a development world; no test subject is scored). Time: what the default
+search took, all measuring included, against the steps of the full schedule as a straightforward op-by-op cell
+makes them (`search_steps`), whose seconds are taken in turn with those of the search; its measuring counts
+nothing.
 `python -m benchmarks.search_length [--seeds N] [--epochs N] [--json]`; finished parts are kept.
 """
 
@@ -26,9 +26,9 @@ from surgeon.search import Config
 from surgeon.search.interrupts import StopRequest
 from surgeon.search.operations import OPERATIONS
 from surgeon.search.planning import Plan, plan_operation
+from surgeon.search.training.bilevel import first_moving_epoch
 from surgeon.search.training.loop import Loop
 from surgeon.search.training.stages import search_cells, train_genotype
-from surgeon.search.training.warming import latest_moving_epoch
 
 from benchmarks.gain.cells import WORLDS, open_world
 from benchmarks.gain.runs import KEPT
@@ -98,7 +98,7 @@ def reference_seconds() -> dict[str, float]:
 
 def full_seconds(step: float, epochs: int) -> float:
     """Return the seconds of a full-length schedule: a step at rest makes one of the two halves."""
-    resting = latest_moving_epoch(Config.create(epochs=epochs))
+    resting = first_moving_epoch(Config.create(epochs=epochs))
     return SETTINGS["steps"] * step * (epochs - resting / 2)
 
 

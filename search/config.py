@@ -48,10 +48,7 @@ class Config(BaseModel):
         architecture_rate: Adam's learning rate for alpha and beta.
         architecture_decay: Adam's weight decay for alpha and beta.
         gaea_rate: the rate of the exponentiated gradients.
-        architecture_start: share of the epochs before alpha and beta move, at most.
-        warm_window: with `early` they move sooner, from the epoch on after which the mean training loss of so
-            many epochs hardly fell any more against that of as many before.
-        warm_share: what counts as hardly: largest share of all that it has fallen since the first epoch.
+        architecture_start: share of the epochs before alpha and beta move.
         norm_batches: training batches from which BatchNorm statistics are estimated before measuring.
         search_cases: validation cases whose Dice is followed during the search and brief trainings; the
             training in full, where a state is chosen by it, uses them all, and so does the short list.
@@ -81,14 +78,11 @@ class Config(BaseModel):
         compare_cells: random cells in that comparison.
         selection: `weight` (largest architecture weights), `perturbation` (what the validation loss misses
             most when it is taken away), or `both` as two finalists.
-        early: begin to choose as soon as the weights have learnt, and end the search as soon as its choice is
-            stable.
+        early: end the search as soon as its choice is stable.
         stable_after: epochs of moving architecture weights before an edge can count as stable.
         stable_window: epochs over which a stable edge's weights have hardly moved.
         stable_divergence: largest Jensen-Shannon divergence (a share of its maximum) over that window.
         stable_margin: and how far the first operation leads the second by then, as the log of their ratio.
-        stable_drift: or how steadily it has drawn away from all but its edge's first three, as Student's t of
-            that lead's growth from epoch to epoch; a random walk seldom comes to 3.
         stable_share: share of the edges that have to be stable; the others, which no gradient moves, have to
             stand still at least.
         prune: take the weakest operations of stable edges out, half of what is left at a time.
@@ -141,8 +135,6 @@ class Config(BaseModel):
     architecture_decay: float = Field(1e-3, ge=0)
     gaea_rate: float = Field(0.1, gt=0)
     architecture_start: float = Field(0.3, ge=0, le=1)
-    warm_window: int = Field(3, ge=1)
-    warm_share: float = Field(0.1, ge=0)
     norm_batches: int = Field(4, ge=0)
     search_cases: int = Field(16, ge=1)
     clip: float = Field(5.0, gt=0)
@@ -170,7 +162,6 @@ class Config(BaseModel):
     stable_window: int = Field(3, ge=1)
     stable_divergence: float = Field(1e-3, gt=0)
     stable_margin: float = Field(0.2, ge=0)
-    stable_drift: float = Field(3.0, gt=0)
     stable_share: float = Field(0.6, gt=0, le=1)
     prune: bool = True
     beta_decay: float = Field(0.0, ge=0)

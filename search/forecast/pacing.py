@@ -26,11 +26,10 @@ from ..runs import RunFolder
 from ..step.bill import Clock
 from ..step.moving import Train
 from ..step.supply import Supply
-from ..training.bilevel import SearchPhase
+from ..training.bilevel import SearchPhase, first_moving_epoch
 from ..training.loop import Loop
 from ..training.retraining import TrainingPhase
 from ..training.stages import begin_search, begin_training
-from ..training.warming import latest_moving_epoch
 from .schedule import CELL, HOST, SEARCH, Chapter, Pace, kinds_in, mean_pace, timed_cells
 
 _FILE = "checkpoints/paces.json"
@@ -113,7 +112,7 @@ class Timer:
 
     def _of_search(self) -> Pace:
         start, (network, _, phase) = self._timed(lambda: begin_search(self._plan, self._supply))
-        moving = latest_moving_epoch(self._plan.config)
+        moving = first_moving_epoch(self._plan.config)
         resting = self._step(phase, 0) if moving else 0.0
         step = self._step(phase, moving) if moving < phase.epochs else resting
         return replace(self._scoring(network), start=start, step=step, resting=resting)

@@ -17,7 +17,7 @@ from ..entrants import EDGES_KEPT, plain_entrants, wider_entrants
 from ..genotype import Scope
 from ..planning import Plan
 from ..step.supply import Supply
-from ..training.warming import earliest_moving_epoch
+from ..training.bilevel import first_moving_epoch
 
 SEARCH, HOST, CELL = "search", "host", "cell"
 """Kinds of networks beside the entrants of the short list, which are kinds of their own by name.
@@ -189,7 +189,7 @@ class _Schedule:
     def _searching(self) -> Chapter:
         config = self._config
         cases = len(self._supply.glance(config.search_cases).cohort.cases)
-        resting = min(earliest_moving_epoch(config), config.epochs)
+        resting = min(first_moving_epoch(config), config.epochs)
         search = Training(SEARCH, config.epochs, self._supply.training.steps, cases, resting, before=0)
         scorings: tuple[Scoring, ...] = ()
         if config.finalists and config.selection != "weight":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,14 +19,18 @@ from ..step.mirror import architecture_optimizer
 from ..step.supply import Supply
 from .selection import select_all
 from .stability import Watch, dominant_eigenvalue, identity_share
-from .warming import Warming
+
+
+def first_moving_epoch(config: Config) -> int:
+    """Return the epoch, from 0, in which alpha and beta begin to move."""
+    return math.ceil(config.architecture_start * config.epochs)
 
 
 class SearchPhase:
     """Search cells in a frozen host: architecture steps on validation batches, weight steps on training ones.
 
-    Alpha and beta stay where they are in the first epochs (`warming`): operations without weights would win
-    before the others have learnt.
+    Alpha and beta stay where they are for the first share of the epochs (`architecture_start`): operations
+    without weights would win before the others have learnt.
 
     Args:
         network: the host with search cells on its skips.
@@ -60,8 +65,7 @@ class SearchPhase:
             forward, supply.training, of_weights, held=architecture, clip=config.clip
         )
         self._architecture = supply.descent(forward, supply.validation, of_architecture, held=weights)
-        self._warming = Warming(config)
-        self._resting_loss = torch.zeros((), dtype=torch.float64, device=supply.device)
+        self._first = first_moving_epoch(config)
         self._watch = Watch(config)
         self.ended = "all epochs were done"
 
@@ -77,15 +81,12 @@ class SearchPhase:
         if self._config.rotate:
             for cell in self._cells.values():
                 cell.rotate(epoch * self.steps + step)  # type: ignore[operator]
-        moving = epoch >= self._warming.first
-        if moving:
+        if epoch >= self._first:
             self._architecture.put(epoch, step)
             self._decay(epoch)
             self._architecture.follow()
         loss = self._weights.put(epoch, step)
         self._weights.follow()
-        if not moving:
-            self._resting_loss += loss
         return loss
 
     def end_epoch(self, epoch: int) -> dict[str, Any]:
@@ -93,11 +94,8 @@ class SearchPhase:
         for cell in self._cells.values():
             cell.rotate(0)  # type: ignore[operator]
         measured = self._supply.measure(self._network, epoch)
-        if epoch >= self._warming.first:
+        if epoch >= self._first:
             measured |= self._judge(epoch)
-        else:
-            self._warming.see(float(self._resting_loss) / self.steps)
-            self._resting_loss.zero_()
         weights = {name: one.to_dict() for name, one in self._architectures.items()}
         return {
             **measured,
@@ -140,8 +138,6 @@ class SearchPhase:
         """Return cells, alpha, beta, the state of both descents, and what was seen of alpha."""
         return {
             "watch": self._watch.state_dict(),
-            "warming": self._warming.state_dict(),
-            "resting_loss": self._resting_loss.cpu(),
             "ended": self.ended,
             "epochs": self.epochs,
             "cells": self._cells.state_dict(),
@@ -153,8 +149,6 @@ class SearchPhase:
         """Take over what `state_dict` returned."""
         self._cells.load_state_dict(state["cells"])
         self._watch.load_state_dict(state["watch"])
-        self._warming.load_state_dict(state["warming"])
-        self._resting_loss.copy_(state["resting_loss"])
         self.ended, self.epochs = state["ended"], state["epochs"]
         self._weights.load_state_dict(state["weights"])
         self._architecture.load_state_dict(state["architecture"])

@@ -2,10 +2,8 @@
 
 A test of standing still alone calls every search stable at its first epoch, because alpha moves by no more
 than its learning rate a step. So an edge counts as stable only after some epochs of moving, when its weights
-have hardly changed over a window (Jensen-Shannon divergence, arXiv 2604.14849) and have come apart: the first
-operation leads the second by a margin, or has drawn away from all but its edge's first three so steadily that
-it is no random walk, or the entropy has fallen to that of few. Which of the first three is best, alpha cannot
-say well; it is what perturbation and the short list are for.
+have hardly changed over a window (Jensen-Shannon divergence, arXiv 2604.14849) and the first operation leads
+the second by a margin, or their entropy has fallen to that of few.
 """
 
 from __future__ import annotations
@@ -44,27 +42,6 @@ def margin(weights: Tensor) -> Tensor:
     """Return the log of the ratio between the first and the second of weights `(..., O)`."""
     top = weights.topk(min(2, weights.shape[-1]), dim=-1).values.clamp_min(1e-30).log()
     return top[..., 0] - top[..., -1] if weights.shape[-1] > 1 else torch.full(top.shape[:-1], math.inf)
-
-
-def drift(epochs: Sequence[Tensor], others: int = LEAST_KEPT) -> Tensor:
-    """Return how steadily the first operation has drawn away from the others, as Student's t.
-
-    The lead is the log of the ratio to the best of the others; t is the mean of its growth from epoch to
-    epoch over that mean's standard error, 0 where nothing moves.
-
-    Args:
-        epochs: weights `(E, O)`, three epochs at least; who is first is told by the last one.
-        others: rank, from 0, of the best of the others.
-
-    Returns:
-        `(E,)`.
-    """
-    logs = torch.stack(tuple(epochs)).clamp_min(1e-30).log()
-    ranked = logs[-1].argsort(dim=-1, descending=True)
-    leads = (logs.gather(-1, ranked[:, place].expand(len(logs), 1, -1).mT) for place in (0, others))
-    growth = torch.sub(*leads).squeeze(-1).diff(dim=0)
-    found: Tensor = growth.mean(0) / (growth.std(0) / math.sqrt(len(growth))).clamp_min(1e-12)
-    return found
 
 
 def entropy(weights: Tensor) -> Tensor:
@@ -144,7 +121,7 @@ class Watch:
         now = self.seen[-1]
         if not self._is_old_enough():
             return {name: torch.zeros(len(x), dtype=torch.bool) for name, x in now.items()}
-        return {name: self._stands(name) & self._is_apart(name) for name in now}
+        return {name: self._stands(name) & self._is_apart(x) for name, x in now.items()}
 
     def _is_old_enough(self) -> bool:
         return len(self.seen) >= max(self.config.stable_after, self.config.stable_window + 1)
@@ -159,15 +136,8 @@ class Watch:
         apart = [divergence(one / one.sum(-1, keepdim=True).clamp_min(1e-30), now) for one in left]
         return torch.stack(apart).amax(0) <= self.config.stable_divergence
 
-    def _is_apart(self, name: str) -> Tensor:
-        """Tell on which edges of a cell few operations have come apart from the others."""
-        epochs = [epoch[name] for epoch in self.seen]
-        now = epochs[-1]
-        far = (margin(now) >= self.config.stable_margin) | (entropy(now) <= _LOW_ENTROPY)
-        few = (now > 0).sum(-1) <= LEAST_KEPT
-        if len(epochs) < 3 or now.shape[-1] <= LEAST_KEPT:
-            return far | few
-        return far | few | (drift(epochs) >= self.config.stable_drift)
+    def _is_apart(self, now: Tensor) -> Tensor:
+        return (margin(now) >= self.config.stable_margin) | (entropy(now) <= _LOW_ENTROPY)
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain tensors."""

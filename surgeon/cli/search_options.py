@@ -139,7 +139,7 @@ EarlyOption = Annotated[
     bool | None,
     typer.Option(
         "--early/--no-early",
-        help="Begin to choose once the weights have learnt, end once the choice is stable (on).",
+        help="End the search as soon as its choice is stable (on).",
         rich_help_panel=SEARCH_PANEL,
     ),
 ]

@@ -23,7 +23,6 @@ from surgeon.search.training.stability import (
     Watch,
     divergence,
     dominant_eigenvalue,
-    drift,
     entropy,
     identity_share,
     margin,
@@ -47,37 +46,6 @@ def test_margin_and_entropy():
     weights = torch.tensor([[0.5, 0.25, 0.25], [1 / 3, 1 / 3, 1 / 3]])
     torch.testing.assert_close(margin(weights), torch.tensor([math.log(2), 0.0]))
     torch.testing.assert_close(entropy(weights)[1], torch.tensor(1.0))
-
-
-def test_drift_is_the_t_of_a_lead_that_grows_and_0_where_nothing_moves():
-    growth = torch.tensor([0.3, 0.1, 0.2, 0.2])
-    places = torch.cat((torch.tensor([0.1]), growth)).cumsum(0)
-    logits = torch.zeros(5, 2, 4)  # the first edge's first operation draws away from the fourth, the third
-    logits[:, 0, 1:3] = places[:, None]
-    logits[:, 0, 2] += 1
-    epochs = list(logits.softmax(-1))
-    torch.testing.assert_close(drift(epochs, 2)[0], growth.mean() / (growth.std() / 2), rtol=1e-4, atol=0)
-    assert drift(epochs, 1)[0] < 1  # the second keeps up
-    assert drift(epochs, 2)[1] == 0
-
-
-def test_a_random_walk_is_seldom_steady_and_a_steady_pull_mostly_is():
-    generator = torch.Generator().manual_seed(0)
-    walks = torch.randn(9, 2000, 9, generator=generator).cumsum(0) * 0.01
-    steady = float((drift(list(walks.softmax(-1))) >= 3).float().mean())
-    assert 0 < steady < 0.05
-    pulled = walks + 0.02 * torch.arange(9)[:, None, None] * torch.eye(9)[0]
-    assert float((drift(list(pulled.softmax(-1))) >= 3).float().mean()) > 0.6
-
-
-def test_a_lead_that_grows_steadily_ends_a_search_long_before_it_is_wide():
-    config = CONFIG.model_copy(update={"prune": False, "stable_after": 6})
-    assert watched([0.004] * 20, config)[:2] == (
-        6,
-        "its choice was stable on 100 % of the edges, and nothing moved any more",
-    )
-    assert watched([0.004 * (-1) ** k for k in range(20)], config)[1] == ""
-    assert watched([0.004] * 20, config.model_copy(update={"stable_drift": 1e9}))[1] == ""
 
 
 def test_an_edge_that_nothing_moves_does_not_keep_the_search_going_but_one_that_moves_does():
