@@ -37,7 +37,7 @@ def start(module, *words, processes=2):
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def ended(process, seconds=120):
+def ended(process, seconds=300):
     out, err = process.communicate(timeout=seconds)
     return process.returncode, out, err
 
