@@ -35,7 +35,7 @@ from benchmarks.gain.runs import KEPT
 from benchmarks.gain.tasks import Place
 from benchmarks.record import ROOT, Parts, Target, commit, conclude, machine, say, versions
 from benchmarks.search_steps import Place as Machine
-from benchmarks.search_steps import step_of
+from benchmarks.search_steps import seconds_in_turn, step_of
 
 SETTINGS = {"steps": 10, "retrain_epochs": 30, "search_cases": 8, "batch_size": 4}
 SOURCES = ("search", "benchmarks/search_length.py", "benchmarks/search_steps.py", "benchmarks/gain")
@@ -77,23 +77,14 @@ def measured(way: str, seed: int, epochs: int) -> dict[str, Any]:
 def reference_seconds() -> dict[str, float]:
     """Return seconds a step of the op-by-op reference and of the search, both halves, taken in turn."""
     host, _, settings = open_world(WORLDS[0], Place(KEPT / "data", ROOT))
-    shape, place = (
-        (SETTINGS["batch_size"], 1, *settings["crop"]),
-        Machine("cpu", torch.get_num_threads(), ROOT),
-    )
+    shape = (SETTINGS["batch_size"], 1, *settings["crop"])
+    place = Machine("cpu", torch.get_num_threads(), ROOT)
     ways = {"reference search": "reference", "search": "batched"}
     steps = {
         way: step_of(host, shape, place, Config.create(architecture_start=0.0, cell=cell), way)
         for way, cell in ways.items()
     }
-    spent: dict[str, list[float]] = {way: [] for way in steps}
-    for turn in range(_ROUNDS + 1):
-        for way, step in steps.items():
-            begin = time.perf_counter()
-            step()
-            if turn:
-                spent[way].append(time.perf_counter() - begin)
-    return {way: round(statistics.median(found), 4) for way, found in spent.items()}
+    return seconds_in_turn(steps, _ROUNDS, place.wait)[0]
 
 
 def full_seconds(step: float, epochs: int) -> float:

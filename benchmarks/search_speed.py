@@ -15,9 +15,7 @@ from __future__ import annotations
 import argparse
 import gc
 import os
-import statistics
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +27,7 @@ from surgeon.search import Config
 from benchmarks.isolation import isolated
 from benchmarks.record import ROOT, Parts, Target, commit, conclude, machine, say, versions
 from benchmarks.search_estimate import estimated
-from benchmarks.search_steps import HPA, Case, Place, make_step, step_of
+from benchmarks.search_steps import HPA, Case, Place, make_step, seconds_in_turn, step_of
 from benchmarks.search_work import Rungs, Work, measured_series
 
 LIMIT = 3000.0  # seconds for one measurement
@@ -108,24 +106,9 @@ def measured(case: Case, place: Place) -> dict[str, Any]:
 
 
 def step_seconds(case: Case, place: Place) -> tuple[dict[str, float], dict[str, float]]:
-    """Time the ways in turn, by the clock and on the processor.
-
-    The first round warms up and fills the cache, as the first epoch does.
-    """
+    """Time the ways in turn, by the clock and on the processor."""
     steps = {way: make_step(case, place, way) for way in WAYS}
-    spent: dict[str, list[tuple[float, float]]] = {way: [] for way in WAYS}
-    for turn in range(case.rounds + 1):
-        for way, step in steps.items():
-            begin = time.perf_counter(), time.process_time()
-            step()
-            place.wait()
-            if turn:
-                spent[way].append((time.perf_counter() - begin[0], time.process_time() - begin[1]))
-    by_clock, processor = (
-        {way: round(statistics.median(pair[k] for pair in pairs), 4) for way, pairs in spent.items()}
-        for k in (0, 1)
-    )
-    return by_clock, processor
+    return seconds_in_turn(steps, case.rounds, place.wait)
 
 
 def step_memory(case: Case, place: Place, way: str) -> int:

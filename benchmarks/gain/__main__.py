@@ -64,11 +64,10 @@ def main(arguments: list[str] | None = None) -> int:
 def _report(as_json: bool) -> int:
     """Print tables and bars of the parts that are kept; returns 0 when every bar holds."""
     kept = KeptParts()
-    parts: dict[str, list[dict[str, Any]]] = {}
-    for part in kept.all():
-        parts.setdefault(part["task"], []).append(part)
-    parts = {task.name: parts[task.name] for task in TASKS if task.name in parts}
-    told = summary(parts, WHOLE, TASKS) | {"places": places(kept.all()), "stale": kept.stale()}
+    there = kept.all()
+    by_task = {task.name: [part for part in there if part["task"] == task.name] for task in TASKS}
+    parts = {name: found for name, found in by_task.items() if found}
+    told = summary(parts, WHOLE, TASKS) | {"places": places(there), "stale": kept.stale()}
     told["bars"] = bars(parts, [task.name for task in TASKS], len(WHOLE.splits) * len(WHOLE.seeds))
     if as_json:
         print(json.dumps(told, indent=2))

@@ -5,10 +5,10 @@ import torch
 from surgeon.export import Freedom, flatten, to_onnx
 from surgeon.export.flattening import export_program
 from torch import nn
-from torch.nn import functional as F
 
 from surgeon.errors import ExportError
 from surgeon.tracing import Example, as_example, size_limits
+from tests.core.networks import Deepest
 from tests.core.tracing import conditional
 from tests.core.tracing.test_wholes import Windowed
 
@@ -87,18 +87,6 @@ class Halved(nn.Module):
     def forward(self, x):
         x = self.first(x)
         return self.strided(x) + self.mean(x)
-
-
-class Deepest(nn.Module):
-    """Comes down to a map of one value where the image has 16, and adds it to a larger one."""
-
-    def __init__(self):
-        super().__init__()
-        self.down = nn.Conv2d(1, 2, 8, stride=8)
-
-    def forward(self, x):
-        x = self.down(x)
-        return x + F.interpolate(F.relu(F.max_pool2d(x, 2)), x.shape[2:])
 
 
 def test_sizes_that_sympy_cannot_solve_for_stay_free(tmp_path):

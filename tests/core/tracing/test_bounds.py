@@ -8,6 +8,7 @@ from torch import nn
 import surgeon
 from surgeon.errors import InputError
 from surgeon.tracing import Limits, trace
+from tests.core.networks import Deepest
 
 
 class Forked(nn.Module):
@@ -56,17 +57,6 @@ def test_what_is_spliced_into_it_refuses_them_as_well_and_comes_back_from_a_pick
 
 
 def test_a_limit_that_is_none_is_not_kept():
-    class Deepest(nn.Module):
-        """Has a map of one value at the example's size, which torch.export takes for a constant."""
-
-        def __init__(self):
-            super().__init__()
-            self.down = nn.Conv2d(1, 2, 8, stride=8)
-
-        def forward(self, x):
-            x = self.down(x)
-            return x + nn.functional.interpolate(nn.functional.max_pool2d(x, 2), x.shape[2:])
-
     summary = trace(Deepest().eval(), torch.randn(1, 1, 16, 16)).summary
     assert summary.free_sizes
     assert summary.limits is None
