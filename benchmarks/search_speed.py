@@ -27,7 +27,8 @@ from surgeon.search import Config
 from benchmarks.isolation import isolated
 from benchmarks.record import ROOT, Parts, Target, commit, conclude, machine, say, versions
 from benchmarks.search_estimate import estimated
-from benchmarks.search_steps import HPA, Case, Place, make_step, seconds_in_turn, step_of
+from benchmarks.search_gpu import WARM_UP, gpu_lines, gpu_targets, measured_on_gpu
+from benchmarks.search_steps import HPA, WAYS, Case, Place, make_step, seconds_in_turn, step_of
 from benchmarks.search_work import Rungs, Work, measured_series
 
 LIMIT = 3000.0  # seconds for one measurement
@@ -35,10 +36,11 @@ SOURCES = (
     "search",
     "surgeon/splicing.py",
     "benchmarks/search_estimate.py",
+    "benchmarks/search_gpu.py",
     "benchmarks/search_speed.py",
+    "benchmarks/search_steps.py",
     "benchmarks/search_work.py",
 )
-WAYS = ("reference search", "search", "whole host", "derived cells")
 
 
 CASES = (
@@ -73,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
         if case.name not in parts.parts:
             parts.keep(case.name, measured(case, place))
         rows.append(parts.parts[case.name])
-        say(line(rows[-1]), options.json)
+        say((line if place.device == "cpu" else gpu_lines)(rows[-1]), options.json)
     if "work" not in parts.parts:
         parts.keep("work", isolated(work_seconds, place, limit=LIMIT, start="spawn"))
     if "estimate" not in parts.parts:
@@ -93,6 +95,9 @@ def described(found: dict[str, Any]) -> str:
 
 def measured(case: Case, place: Place) -> dict[str, Any]:
     """Return seconds a step of each way, and the memory that a step of the search needs."""
+    if place.device != "cpu":
+        found: dict[str, Any] = isolated(measured_on_gpu, case, place, limit=LIMIT, start="spawn")
+        return found
     seconds, processor = isolated(step_seconds, case, place, limit=LIMIT, start="spawn")
     memory = {way: isolated(step_memory, case, place, way, limit=LIMIT, start="spawn") for way in WAYS[:2]}
     shape = list(case.shape)
@@ -112,18 +117,9 @@ def step_seconds(case: Case, place: Place) -> tuple[dict[str, float], dict[str, 
 
 
 def step_memory(case: Case, place: Place, way: str) -> int:
-    """Return by how many KiB two steps raise the memory of a process that holds the networks already.
-
-    On a GPU it is the memory of the GPU.
-    """
+    """Return by how many KiB two steps raise the memory of a process that holds the networks already."""
     step = make_step(case, place, way, cache=0.0)
     gc.collect()
-    if place.device != "cpu":
-        torch.cuda.reset_peak_memory_stats()
-        held = torch.cuda.memory_allocated()
-        step()
-        step()
-        return (torch.cuda.max_memory_allocated() - held) // 1024
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew (Linux)
     before = resident("VmRSS")
     step()
@@ -148,7 +144,7 @@ def work_seconds(place: Place) -> dict[str, Any]:
         config = Config.create(architecture_start=0.0, states=work.states, skips=chosen)
         return step_of(Rungs().eval(), (4, 3, work.side, work.side), place, config, "search")
 
-    return measured_series(make, 5)
+    return measured_series(make, 5, place.wait, 1 if place.device == "cpu" else WARM_UP)
 
 
 def line(row: dict[str, Any]) -> str:
@@ -178,21 +174,8 @@ def summary(rows: list[dict[str, Any]], parts: dict[str, Any], quick: bool, plac
         Target.at_least(f"seconds by {name}: share explained by a line", round(found["explained"], 3), 0.95)
         for name, found in work.items()
     ]
-    faster_bar, smaller_bar = (3.0, 0.6) if place.device == "cpu" else (8.0, 0.5)
     for row in rows:
-        seconds, memory = row["seconds"], row["memory_kib"]
-        faster = seconds["reference search"] / seconds["search"]
-        smaller = memory["search"] / memory["reference search"]
-        training = seconds["derived cells"] / seconds["whole host"]
-        targets += [
-            Target.at_least(f"{row['name']}: search step, times faster", round(faster, 2), faster_bar),
-            Target.at_most(
-                f"{row['name']}: memory of a search step over the reference's", round(smaller, 2), smaller_bar
-            ),
-            Target.at_most(
-                f"{row['name']}: cells' training step over the whole host's", round(training, 2), 1.0
-            ),
-        ]
+        targets += cpu_targets(row) if place.device == "cpu" else gpu_targets(row)
     return {
         "benchmark": "search_speed",
         "quick": quick,
@@ -207,6 +190,19 @@ def summary(rows: list[dict[str, Any]], parts: dict[str, Any], quick: bool, plac
         "targets": [target.to_dict() for target in targets],
         "not_measured": absent(rows, place),
     }
+
+
+def cpu_targets(row: dict[str, Any]) -> list[Target]:
+    """Hold the figures of one host against their bars."""
+    seconds, memory, name = row["seconds"], row["memory_kib"], row["name"]
+    faster = seconds["reference search"] / seconds["search"]
+    smaller = memory["search"] / memory["reference search"]
+    training = seconds["derived cells"] / seconds["whole host"]
+    return [
+        Target.at_least(f"{name}: search step, times faster", round(faster, 2), 3.0),
+        Target.at_most(f"{name}: memory of a search step over the reference's", round(smaller, 2), 0.6),
+        Target.at_most(f"{name}: cells' training step over the whole host's", round(training, 2), 1.0),
+    ]
 
 
 def absent(rows: list[dict[str, Any]], place: Place) -> list[str]:

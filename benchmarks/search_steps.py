@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,11 @@ from surgeon.search.assembly import (
 from surgeon.search.entrants import fixed_cell
 from surgeon.search.genotype import CellMerge, Genotype, Inputs, Scope
 from surgeon.search.operations import OPERATIONS
+from surgeon.search.step.descent import Computing
 from surgeon.search.step.features import FeatureCache
 from surgeon.search.step.moving import Moving
+from surgeon.search.step.precision import Precision
+from surgeon.search.step.recording import cuda_ledger
 from surgeon.search.step.supply import Supply
 from surgeon.search.training.bilevel import SearchPhase
 from surgeon.search.training.retraining import TrainingPhase
@@ -38,6 +42,7 @@ from surgeon.splicing import splice_trace
 from surgeon.tracing import trace
 
 HPA = "HPA.pth"
+WAYS = ("reference search", "search", "whole host", "derived cells")
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,7 @@ class Place:
     device: str
     threads: int
     data: Path
+    precision: Precision = Precision.FP32
 
     @property
     def hpa(self) -> Path:
@@ -68,18 +74,30 @@ class Place:
             torch.cuda.synchronize()
 
 
-def make_step(case: Case, place: Place, way: str, cache: float = 2.0**31) -> Callable[[], Any]:
-    """Build everything for a way, and return a function that makes one step of training."""
+def make_step(
+    case: Case, place: Place, way: str, cache: float = 2.0**31, *, recorded: bool = True
+) -> Callable[[], Any]:
+    """Build everything for a way, and return a function that makes one step of training.
+
+    On a GPU our own ways are replayed from recordings, unless that is not wanted.
+    """
     warnings.simplefilter("ignore")
     torch.set_num_threads(place.threads)
     torch.manual_seed(0)
     host = build_host(case, place)
     config = Config.create(architecture_start=0.0, cell="reference" if way.startswith("ref") else "batched")
-    return step_of(host, case.shape, place, config, way, cache=cache)
+    return step_of(host, case.shape, place, config, way, cache=cache, recorded=recorded)
 
 
 def step_of(
-    host: nn.Module, shape: tuple[int, ...], place: Place, config: Config, way: str, *, cache: float = 2.0**31
+    host: nn.Module,
+    shape: tuple[int, ...],
+    place: Place,
+    config: Config,
+    way: str,
+    *,
+    cache: float = 2.0**31,
+    recorded: bool = True,
 ) -> Callable[[], Any]:
     """Return a function that makes one step of training a host in a way."""
     device = torch.device(place.device)
@@ -89,8 +107,9 @@ def step_of(
         inside = bool(host(images[:1].to(device)).min() >= 0)
     activation = Activation.PROBABILITIES if inside else Activation.LOGITS_SIGMOID
     task = Task(activation, ("background", "object"), 1, len(shape) - 2)
+    computing = partial(place.precision.computing, device)
     if way == "whole host":
-        return whole_host_step(host, images.to(device), label.to(device), task)
+        return whole_host_step(host, images.to(device), label.to(device), task, computing)
     traced = trace(host, images[:1].to(device))
     specs = specify_cells(locate(traced), config, OPERATIONS)
     batches = Repeated(images, label)
@@ -101,6 +120,8 @@ def step_of(
         task=task,
         device=device,
         cache=FeatureCache(cache),
+        precision=place.precision,
+        ledger=cuda_ledger(always=True) if recorded and device.type == "cuda" else None,
     )
     if way == "derived cells":
         typical = fixed_cell(next(iter(specs.values())), "sep3")
@@ -117,23 +138,23 @@ def step_of(
     if way == "search":
         phase = SearchPhase(network, cells, architectures, supply, config)
         return lambda: phase.step(0, 0)
-    return reference_step(network.train(), images.to(device), label.to(device), task)
+    return reference_step(network.train(), images.to(device), label.to(device), task, computing)
 
 
 def seconds_in_turn(
-    steps: Mapping[str, Callable[[], Any]], rounds: int, wait: Callable[[], None]
+    steps: Mapping[str, Callable[[], Any]], rounds: int, wait: Callable[[], None], warm_up: int = 1
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Time ways in turn, and return medians by the clock and on the processor.
 
-    The first round warms up and fills the cache, as the first epoch does.
+    The first rounds warm up and fill the cache, as the first epoch does.
     """
     spent: dict[str, list[tuple[float, float]]] = {way: [] for way in steps}
-    for turn in range(rounds + 1):
+    for turn in range(warm_up + rounds):
         for way, step in steps.items():
             begin = time.perf_counter(), time.process_time()
             step()
             wait()
-            if turn:
+            if turn >= warm_up:
                 spent[way].append((time.perf_counter() - begin[0], time.process_time() - begin[1]))
     by_clock, processor = (
         {way: round(statistics.median(pair[k] for pair in pairs), 4) for way, pairs in spent.items()}
@@ -179,7 +200,9 @@ class Repeated:
         return self._batch
 
 
-def reference_step(network: nn.Module, images: Tensor, label: Tensor, task: Task) -> Callable[[], Any]:
+def reference_step(
+    network: nn.Module, images: Tensor, label: Tensor, task: Task, computing: Computing
+) -> Callable[[], Any]:
     """Make a bilevel step as PC-DARTS's public code does it: all gradients in both halves."""
     searched = [p for p in network.parameters() if p.requires_grad]
     names = [name for name, p in network.named_parameters() if p.requires_grad]
@@ -191,21 +214,27 @@ def reference_step(network: nn.Module, images: Tensor, label: Tensor, task: Task
     def step() -> None:
         for optimizer in (of_alphas, of_weights):
             network.zero_grad()
-            task.loss(network(images), label).backward()
+            with computing():
+                output = network(images)
+            task.loss(output, label).backward()
             nn.utils.clip_grad_norm_(weights, 5.0)
             optimizer.step()
 
     return step
 
 
-def whole_host_step(host: nn.Module, images: Tensor, label: Tensor, task: Task) -> Callable[[], Any]:
+def whole_host_step(
+    host: nn.Module, images: Tensor, label: Tensor, task: Task, computing: Computing
+) -> Callable[[], Any]:
     """Fine-tune everything of a copy of the host, its norms in eval mode."""
     network = copy.deepcopy(host)
     optimizer = torch.optim.AdamW(network.parameters(), 2e-3)
 
     def step() -> None:
         network.zero_grad()
-        task.loss(network(images), label).backward()
+        with computing():
+            output = network(images)
+        task.loss(output, label).backward()
         nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimizer.step()
 

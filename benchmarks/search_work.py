@@ -75,25 +75,33 @@ def amount(name: str, work: Work) -> int:
     return work.skips if name == "skips" else sum(range(1, work.states + 1))
 
 
-def measured_series(make_step: Callable[[Work], Callable[[], Any]], rounds: int) -> dict[str, Any]:
+def measured_series(
+    make_step: Callable[[Work], Callable[[], Any]], rounds: int, wait: Callable[[], None], warm_up: int
+) -> dict[str, Any]:
     """Time the steps of every series in turn, and fit a line to each.
 
     Args:
         make_step: builds everything for an amount of work.
         rounds: of which the fastest counts.
+        wait: until everything that was launched is done.
+        warm_up: rounds before that.
     """
     works = set(itertools.chain.from_iterable(SERIES.values()))
     steps = {work: make_step(work) for work in sorted(works, key=lambda w: (w.skips, w.states, w.side))}
-    spent = {work: [_seconds(step) for _ in range(rounds + 1)][1:] for work, step in steps.items()}
+    spent = {
+        work: [_seconds(step, wait) for _ in range(warm_up + rounds)][warm_up:]
+        for work, step in steps.items()
+    }
     return {
         name: fitted([amount(name, work) for work in series], [min(spent[work]) for work in series])
         for name, series in SERIES.items()
     }
 
 
-def _seconds(step: Callable[[], Any]) -> float:
+def _seconds(step: Callable[[], Any], wait: Callable[[], None]) -> float:
     begin = time.perf_counter()
     step()
+    wait()
     return time.perf_counter() - begin
 
 

@@ -13,7 +13,16 @@ from .operations import OPERATIONS
 from .step.moving import Train
 from .step.precision import Precision
 
-_NOT_COMPARED = ("device", "host_spec", "allow_worse", "cache_memory", "cache_disk", "memory", "estimate")
+_NOT_COMPARED = (
+    "device",
+    "host_spec",
+    "allow_worse",
+    "cache_memory",
+    "cache_disk",
+    "memory",
+    "estimate",
+    "graphs",
+)
 
 
 class Config(BaseModel):
@@ -100,6 +109,8 @@ class Config(BaseModel):
         estimate: time a few steps before the start, to say how long it will take at most.
         compile: have torch compile what the frozen host computes: `on`, `off`, or where a trial before the
             start shows that it pays (`auto`; not tried in runs of less than half an hour: it costs too much).
+        graphs: replay passes of a training as CUDA graphs: `on`, `off`, or where a pass in the first steps
+            shows that it gives the same faster (`auto`; on one GPU alone).
         allow_worse: keep an implant that is worse than its host.
         samples: test images kept in the RUN folder for the report and for the parity check of an export.
         host_spec: how the host was loaded; recorded so that an export can load it again.
@@ -174,6 +185,7 @@ class Config(BaseModel):
     precision: Precision = Precision.AUTO
     estimate: bool = True
     compile: Literal["auto", "off", "on"] = "auto"
+    graphs: Literal["auto", "off", "on"] = "auto"
     allow_worse: bool = False
     samples: int = Field(4, ge=0)
     host_spec: dict[str, Any] | None = None

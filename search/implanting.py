@@ -130,6 +130,8 @@ def _operate(plan: Plan, out: Path | None, resume: bool, watcher: _Watcher) -> I
         forecast = _estimate(plan, supply, loop)
         supply, compilation = choose_compilation(plan, supply, loop, forecast)
         watcher.note(compilation)
+        if plan.ledger is not None and forecast is not None:
+            watcher.note(plan.ledger.sentence)
         if forecast is not None:
             watcher.note(described(forecast))
             loop = replace(loop, progress=forecast.telling(watcher.progress))

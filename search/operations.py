@@ -66,7 +66,6 @@ class BatchNorm(nn.Module):
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
         self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
-        self._settled = False
         self.fleet = Fleet()
         self.follows = True
 
@@ -75,10 +74,15 @@ class BatchNorm(nn.Module):
         by_batch = self.by_batch(x.shape[0] * math.prod(x.shape[2:]))
         if by_batch and self.fleet.size > 1:
             return self._across_processes(x)
-        known = self.follows or not by_batch
-        mean, variance = (self.running_mean, self.running_var) if known else (None, None)
-        momentum = self._next_momentum() if by_batch and self.follows else self.momentum
-        return F.batch_norm(x, mean, variance, self.weight, self.bias, by_batch, momentum, self.epsilon)
+        mean = variance = None
+        if not by_batch:
+            mean, variance = self.running_mean, self.running_var
+        elif self.follows:
+            mean, variance = torch.zeros_like(self.running_mean), torch.zeros_like(self.running_var)
+        out = F.batch_norm(x, mean, variance, self.weight, self.bias, by_batch, 1.0, self.epsilon)
+        if by_batch and mean is not None and variance is not None:
+            self._move(mean, variance)
+        return out
 
     def by_batch(self, positions: int) -> bool:
         """Tell whether a batch of that many values for each channel is normalised by itself.
@@ -107,25 +111,23 @@ class BatchNorm(nn.Module):
     @torch.no_grad()
     def follow(self, mean: Tensor, variance: Tensor, positions: int | Tensor) -> None:
         """Move the running statistics towards a batch's mean and variance `(C,)` (divided by `positions`)."""
-        if not self.follows:
-            return
-        momentum = self._next_momentum()
-        self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
-        unbiased = variance * (positions / (positions - 1))
-        self.running_var.lerp_(unbiased.to(self.running_var.dtype), momentum)
+        if self.follows:
+            self._move(mean, variance * (positions / (positions - 1)))
 
     def restart(self) -> None:
         """Let the running statistics begin anew with the next batch."""
         self.batches.zero_()
-        self._settled = False
 
-    def _next_momentum(self) -> float:
-        """Count a batch, and return its weight: 1, 1/2, 1/3, ... until that reaches `momentum`."""
-        if self._settled or int(self.batches) * self.momentum >= 1:
-            self._settled = True  # no look at the device any more
-            return self.momentum
+    @torch.no_grad()
+    def _move(self, mean: Tensor, variance: Tensor) -> None:
+        """Move the running statistics towards those of a batch, whose weight is 1, 1/2, 1/3, ..., `momentum`.
+
+        The device counts, so that nobody waits for it, and a recorded pass goes on counting.
+        """
         self.batches += 1
-        return max(self.momentum, 1 / int(self.batches))
+        weight = self.batches.to(self.running_mean.dtype).reciprocal().clamp_min(self.momentum)
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), weight)
+        self.running_var.lerp_(variance.to(self.running_var.dtype), weight)
 
 
 class Zero(nn.Module):

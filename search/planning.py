@@ -27,6 +27,7 @@ from .randomness import seed_for
 from .runs import Identity, digest_data
 from .step.bill import Clock
 from .step.features import GIB, FeatureCache
+from .step.recording import Ledger, cuda_ledger
 from .step.supply import Supply
 
 _MEMORY_SHARE = 0.6
@@ -50,6 +51,7 @@ class Plan:
         task: loss and prediction.
         fleet: the processes that share the work, and the device of this one.
         table: factories of the operations by name.
+        ledger: of the passes that are recorded as CUDA graphs; None records none.
         remarks: what was decided by what is there, a sentence each.
     """
 
@@ -65,6 +67,7 @@ class Plan:
     task: Task
     fleet: Fleet
     table: Table
+    ledger: Ledger | None = None
     remarks: tuple[str, ...] = ()
 
     @property
@@ -105,6 +108,7 @@ class Plan:
             precision=self.config.precision,
             memory=self._memory(),
             clock=Clock(self.device),
+            ledger=self.ledger,
         )
 
     def _memory(self) -> float:
@@ -166,6 +170,7 @@ def plan_operation(
         task=task,
         fleet=fleet,
         table=table,
+        ledger=open_ledger(config.graphs, fleet),
         remarks=remarks,
     )
     _check_same(plan)
@@ -217,6 +222,23 @@ def find_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"there is no device {name!r}", where="device", fix="use auto or cpu") from error
     return device
+
+
+def open_ledger(graphs: str, fleet: Fleet) -> Ledger | None:
+    """Return what records passes as CUDA graphs, where that is possible and wanted.
+
+    Args:
+        graphs: `on`, `off`, or `auto` for on where it is possible.
+        fleet: its device records; not where several processes share a batch.
+
+    Raises:
+        InputError: it is asked for, and not possible.
+    """
+    possible = fleet.device.type == "cuda" and fleet.size == 1
+    if graphs == "on" and not possible:
+        why = "several processes share the batches" if fleet.size > 1 else f"the device is {fleet.device}"
+        raise InputError(f"no CUDA graphs here: {why}", where="graphs", fix="leave it at auto")
+    return cuda_ledger(always=graphs == "on") if possible and graphs != "off" else None
 
 
 def _example(inputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:

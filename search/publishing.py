@@ -119,6 +119,7 @@ def _bill(findings: Findings) -> dict[str, Any]:
     return {
         **rates,
         "peak_memory_mib": max(peaks, default=None),
+        "graphs": None if plan.ledger is None else plan.ledger.sentence,
         "spent_seconds": {name: round(seconds, 3) for name, seconds in findings.spent.items()},
     }
 

@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from .spec import CellSpec
 
+Open = tuple[tuple[bool, ...], ...]
+"""For each edge, which of its operations have not been taken out."""
+
 
 class Architecture(nn.Module):
     """Alpha and beta, given to one cell or shared by the cells of all skips.
@@ -34,7 +37,7 @@ class Architecture(nn.Module):
             alpha, beta = (1e-3 * torch.randn(w.shape, generator=generator) for w in (alpha, beta))
         self.alpha = nn.Parameter(alpha)
         self.beta = nn.Parameter(beta)
-        self._seen: tuple[int, int, Tensor, list[list[bool]]] | None = None
+        self._seen: tuple[int, int, Tensor, Open] | None = None
         self.register_buffer("kept", torch.ones(alpha.shape, dtype=torch.bool))
         self.register_buffer("kept_edges", torch.ones(beta.shape, dtype=torch.bool))
 
@@ -47,14 +50,15 @@ class Architecture(nn.Module):
         by_state = [part.softmax(0) for part in torch.split(beta, list(self._fan_in))]
         return self.alpha.masked_fill(~self.kept, -math.inf).softmax(1), torch.cat(by_state)
 
-    def open_operations(self) -> list[list[bool]]:
+    def open_operations(self) -> Open:
         """Return which operations of which edges have not been taken out.
 
         The masks are read again only when they have been written to: a GPU would have to be waited for.
         """
         versions = (self.kept._version, self.kept_edges._version)
         if self._seen is None or self._seen[:2] != versions or self._seen[2] is not self.kept:
-            self._seen = (*versions, self.kept, (self.kept & self.kept_edges[:, None]).tolist())
+            rows = (self.kept & self.kept_edges[:, None]).tolist()
+            self._seen = (*versions, self.kept, tuple(map(tuple, rows)))
         return self._seen[3]
 
     @torch.no_grad()

@@ -13,13 +13,13 @@ approximated):
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from ..operations import GROUPED, OPERATIONS, BatchNorm, OperationFactory, check_operations
-from .architecture import Architecture
+from .architecture import Architecture, Open
 from .frame import Entry, Exit
 from .layers import run_convolutions, run_pool, scaled
 from .reference import MixedOperation, SearchCell, check_architecture, shuffle_order, weights_of
@@ -38,6 +38,8 @@ class Fan(nn.Module):
 
     blocks: Tensor
     copies: Tensor
+    rows: Tensor
+    columns: Tensor
 
     def __init__(self, spec: CellSpec, source: int, table: Mapping[str, OperationFactory]) -> None:
         super().__init__()
@@ -48,11 +50,13 @@ class Fan(nn.Module):
         self.operations = nn.ModuleDict()
         for name in self.names:
             self.operations[name] = _build(name, spec, table, edges)
+        for name, places in (("rows", self.leaving), ("columns", self._columns)):
+            self.register_buffer(name, torch.tensor(places, dtype=torch.int64), persistent=False)
         blocks = torch.eye(edges).kron(torch.ones(channels, channels))
         self.register_buffer("blocks", blocks, persistent=False)
         self.register_buffer("copies", torch.eye(channels).repeat(1, edges), persistent=False)
 
-    def forward(self, x: Tensor, grid: tuple[int, ...], weights: Tensor, kept: list[list[bool]]) -> Tensor:
+    def forward(self, x: Tensor, grid: tuple[int, ...], weights: Tensor, kept: Open) -> Tensor:
         """Weigh and sum the operations of every leaving edge.
 
         Args:
@@ -89,8 +93,8 @@ class Fan(nn.Module):
 
     def _scales(self, weights: Tensor, channels: int) -> dict[str, Tensor]:
         """Return the weight of each operation on each channel of each leaving edge, `(L * channels,)`."""
-        mine = weights[list(self.leaving)].repeat_interleave(channels, dim=0)
-        return dict(zip(self.names, mine[:, list(self._columns)].unbind(1), strict=True))
+        mine = weights.index_select(0, self.rows).index_select(1, self.columns)
+        return dict(zip(self.names, mine.repeat_interleave(channels, dim=0).unbind(1), strict=True))
 
     def _pooled(self, operation: nn.Module, x: Tensor, grid: tuple[int, ...], scale: Tensor) -> Product:
         pool, norm = operation.children()
@@ -138,6 +142,10 @@ class BatchedSearchCell(nn.Module):
         """Choose which channels are operated on: another block of them at every step, in turn."""
         self.offset = (step * self.spec.operated) % self.spec.inner
 
+    def form(self) -> Hashable:
+        """Return what decides which operations a pass is made of, beside the input."""
+        return self.offset, self.architecture.open_operations()
+
     def architecture_parameters(self) -> list[nn.Parameter]:
         """Return alpha and beta."""
         return list(self.architecture.parameters())
@@ -173,7 +181,7 @@ class BatchedSearchCell(nn.Module):
         return shuffled[: self.spec.operated], bypass.roll(self.offset, dims=0)
 
     def _leave(
-        self, source: int, x: Tensor, grid: tuple[int, ...], weights: Tensor, kept: list[list[bool]]
+        self, source: int, x: Tensor, grid: tuple[int, ...], weights: Tensor, kept: Open
     ) -> Mapping[int, Tensor]:
         """Compute the edges that leave a state `(P, inner)`: their index, and `(P, operated)`."""
         if source >= len(self.fans):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -78,6 +78,10 @@ class SearchCell(nn.Module):
     def rotate(self, step: int) -> None:
         """Choose which channels are operated on: another block of them at every step, in turn."""
         self.offset = (step * self.spec.operated) % self.spec.inner
+
+    def form(self) -> Hashable:
+        """Return what decides which operations a pass is made of, beside the input."""
+        return self.offset
 
     def architecture_parameters(self) -> list[nn.Parameter]:
         """Return alpha and beta."""

@@ -25,6 +25,7 @@ from ..randomness import seeded
 from ..runs import RunFolder
 from ..step.bill import Clock
 from ..step.moving import Train
+from ..step.recording import USUAL
 from ..step.supply import Supply
 from ..training.bilevel import SearchPhase, first_moving_epoch
 from ..training.loop import Loop
@@ -34,7 +35,7 @@ from .schedule import CELL, HOST, SEARCH, Chapter, Pace, kinds_in, mean_pace, ti
 
 _FILE = "checkpoints/paces.json"
 _STEPS = 4
-"""Steps that are timed, after one that warms up."""
+"""Steps that are timed, after those that warm up."""
 _PATIENCE = 10.0
 """Seconds after which no further step is timed."""
 _CASES = 2
@@ -138,7 +139,8 @@ class Timer:
 
     def _step(self, phase: SearchPhase | TrainingPhase, epoch: int) -> float:
         """Return the seconds of a step: the mean of several, of as many in every process."""
-        phase.step(epoch, 0)
+        for step in range(1 if self._supply.ledger is None else 1 + USUAL):
+            phase.step(epoch, step % phase.steps)
         spent: list[float] = []
         while len(spent) < _STEPS and not self._loop.fleet.any(sum(spent) > _PATIENCE):
             place = divmod(len(spent) + 1, phase.steps)

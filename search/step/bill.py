@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -24,6 +24,9 @@ class Part(StrEnum):
     MEASURING = "measuring"
 
 
+Shares = Mapping[Part, float]
+
+
 class Clock:
     """Counts the seconds of each part of the work; one part is under way at a time.
 
@@ -33,7 +36,8 @@ class Clock:
 
     def __init__(self, device: torch.device | None = None) -> None:
         self._device = device if device is not None and device.type == "cuda" else None
-        self._marks: list[tuple[Part | None, Any]] = []
+        self._marks: list[tuple[Part | Shares | None, Any]] = []
+        self._mute = False
 
     def rest(self) -> None:
         """End the part that is under way; what follows is not counted."""
@@ -41,21 +45,50 @@ class Clock:
 
     def enter(self, part: Part | None) -> None:
         """Begin a part; the one before it ends."""
-        if not self._marks or self._marks[-1][0] is not part:
+        if not self._mute and (not self._marks or self._marks[-1][0] is not part):
             self._marks.append((part, self._now()))
+
+    def enter_shared(self, shares: Shares) -> None:
+        """Begin what cannot be told apart: each part gets its share of the time."""
+        self._marks.append((shares, self._now()))
+
+    @contextlib.contextmanager
+    def sharing(self) -> Iterator[dict[Part, float]]:
+        """Give the shares of the parts in the time inside the block, once that has ended."""
+        shares: dict[Part, float] = {}
+        first = len(self._marks)
+        yield shares
+        spent = self._spent(self._marks[first:])
+        total = sum(spent.values()) or 1.0
+        shares.update({part: seconds / total for part, seconds in spent.items()})
+
+    @contextlib.contextmanager
+    def muted(self) -> Iterator[None]:
+        """Hear of no part inside the block."""
+        self._mute = True
+        try:
+            yield
+        finally:
+            self._mute = False
 
     def take(self) -> dict[str, float]:
         """Return the seconds of each part since the last time, and begin anew with no part under way."""
-        if not self._marks:
+        spent = self._spent(self._marks)
+        self._marks.clear()
+        return {part.value: seconds for part, seconds in spent.items()}
+
+    def _spent(self, marks: Sequence[tuple[Part | Shares | None, Any]]) -> dict[Part, float]:
+        """Return the seconds of each part from the first of some marks until now."""
+        if not marks:
             return {}
-        ends = [mark for _, mark in self._marks[1:]] + [self._now()]
+        ends = [mark for _, mark in marks[1:]] + [self._now()]
         if self._device is not None:
             torch.cuda.synchronize(self._device)
-        spent: dict[str, float] = {}
-        for (part, start), end in zip(self._marks, ends, strict=True):
-            if part is not None:
-                spent[part.value] = spent.get(part.value, 0.0) + _between(start, end)
-        self._marks.clear()
+        spent: dict[Part, float] = {}
+        for (part, start), end in zip(marks, ends, strict=True):
+            shares = part if isinstance(part, Mapping) else {} if part is None else {part: 1.0}
+            for one, share in shares.items():
+                spent[one] = spent.get(one, 0.0) + share * _between(start, end)
         return spent
 
     def _now(self) -> Any:

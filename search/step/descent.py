@@ -6,6 +6,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from surgeon.data import Loader
 
 from .forward import Forward
 from .gradients import Gradients
+from .recording import Recorder
 
 Computing = Callable[[], contextlib.AbstractContextManager[object]]
 
@@ -32,6 +34,7 @@ class Descent:
         computing: the block in which the network computes.
         held: parameters that move at other times; their gradients are not computed.
         clip: largest norm of the gradient; None for any.
+        recorder: replays passes that are alike; None runs every one as it is.
     """
 
     forward: Forward
@@ -42,6 +45,7 @@ class Descent:
     computing: Computing
     held: Sequence[nn.Parameter] = ()
     clip: float | None = None
+    recorder: Recorder | None = None
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -49,11 +53,27 @@ class Descent:
         return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
     def put(self, epoch: int, step: int) -> Tensor:
-        """Put the gradients of a batch's loss on the parameters, and return the loss."""
+        """Put the gradients of a batch's loss on the parameters, and return the loss.
+
+        It stays on its device: to read it, a GPU would have to be waited for.
+        """
         with held(self.held):
             with self.computing():
-                output, label = self.forward(self.batches, epoch, step)
-            return self.gradients.put(self.loss(output, label), self.parameters, self.optimizer)
+                drawn = self.forward.draw(self.batches, epoch, step)
+            given = (drawn.label, *drawn.features)
+            work = partial(self._differentiate, drawn.shape)
+            loss, *gradients = work(given) if self.recorder is None else self.recorder.run(work, given)
+        self.gradients.put(gradients, self.parameters, self.optimizer)
+        assert loss is not None
+        return loss if self.recorder is None else loss.clone()
+
+    def _differentiate(self, shape: tuple[int, ...], given: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+        """Return the loss on a batch of images of a shape, and the gradients."""
+        label, *features = given
+        with self.computing():
+            output = self.forward.finish(features, shape)
+        loss = self.loss(output, label)
+        return loss.detach(), *self.gradients.of(loss, self.parameters)
 
     def follow(self) -> None:
         """Make the optimizer's step."""

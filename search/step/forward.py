@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,6 +17,21 @@ from .bill import Clock, Part, Watch
 from .compiling import Compiler
 from .features import FeatureCache, Features, together
 from .halves import Halves
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A batch on its way through a network.
+
+    Attributes:
+        features: of its images.
+        shape: of its images `(N, C, *spatial)`.
+        label: `(N, *spatial)`, on the device.
+    """
+
+    features: Features
+    shape: tuple[int, ...]
+    label: Tensor
 
 
 class Forward:
@@ -58,14 +75,18 @@ class Forward:
         self._watch = Watch(network, self.halves.second, self._clock)
         self._computation: str | None = None
 
-    def __call__(self, batches: Batches | Loader, epoch: int, step: int) -> tuple[Any, Tensor]:
-        """Return the network's output on a batch, and the labels `(N, *spatial)`."""
+    def draw(self, batches: Batches | Loader, epoch: int, step: int) -> Drawn:
+        """Return a batch, as far as the first half of the network computes it."""
         self._clock.enter(Part.DATA)
         drawn = batches.batch(epoch, step)
+        self._clock.enter(Part.HOST)
+        features = self.features(drawn, batches.fixed)
+        return Drawn(features, tuple(drawn.image.shape), drawn.label.to(self._device))
+
+    def finish(self, features: Sequence[Tensor], shape: tuple[int, ...]) -> Any:
+        """Return the network's output on a batch, from the features of its images and their shape."""
         with self._watch.watching():
-            features = self.features(drawn, batches.fixed)
-            output = self.halves.finish(features, tuple(drawn.image.shape))
-        return output, drawn.label.to(self._device)
+            return self.halves.finish(features, shape)
 
     def features(self, drawn: Batch, fixed: bool) -> Features:
         """Return what the second half of the network needs of a batch."""

@@ -29,26 +29,34 @@ class Gradients:
         self._fleet, self._clock = fleet, clock or Clock()
         self._scaler = precision.scaler(fleet.device)
 
-    def put(
-        self, loss: Tensor, parameters: Sequence[nn.Parameter], optimizer: torch.optim.Optimizer
-    ) -> Tensor:
-        """Set `.grad` of these parameters, and of no others, to the gradients of a loss; return the loss.
-
-        It stays on its device: to read it, a GPU would have to be waited for.
+    def of(self, loss: Tensor, parameters: Sequence[nn.Parameter]) -> tuple[Tensor | None, ...]:
+        """Return this process's part of the gradients of a loss, scaled; None where it does not depend.
 
         Args:
             loss: of the whole batch, the same in all processes.
             parameters: those of the optimizer.
-            optimizer: that will follow.
         """
         share = loss if self._fleet.size == 1 else loss / self._fleet.size
-        gradients = torch.autograd.grad(self._scaler.scale(share), parameters, allow_unused=True)
+        return torch.autograd.grad(self._scaler.scale(share), parameters, allow_unused=True)
+
+    def put(
+        self,
+        gradients: Sequence[Tensor | None],
+        parameters: Sequence[nn.Parameter],
+        optimizer: torch.optim.Optimizer,
+    ) -> None:
+        """Set `.grad` of these parameters, and of no others, to the sum of what `of` gave in all processes.
+
+        Args:
+            gradients: of this process.
+            parameters: those of the optimizer.
+            optimizer: that will follow.
+        """
         self._clock.enter(Part.OPTIMISER)
         summed = iter(self._fleet.add_up([gradient for gradient in gradients if gradient is not None]))
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = None if gradient is None else next(summed)
         self._scaler.unscale_(optimizer)
-        return loss.detach()
 
     def follow(self, optimizer: torch.optim.Optimizer) -> None:
         """Make the optimizer's step."""

@@ -25,6 +25,7 @@ from .features import FeatureCache
 from .forward import Forward
 from .gradients import Gradients
 from .precision import Precision
+from .recording import Ledger, Recorder
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class Supply:
         memory: bytes that a batch of a step may keep for the gradients before activations are computed again.
         clock: told of what the time of training goes to.
         compiler: of what the frozen host computes; None compiles nothing.
+        ledger: of the passes that are recorded and replayed; None records none.
     """
 
     training: Batches
@@ -60,6 +62,7 @@ class Supply:
     memory: float = math.inf
     clock: Clock = field(default_factory=Clock)
     compiler: Compiler | None = None
+    ledger: Ledger | None = None
 
     def forward(self, network: SplicedNetwork) -> Forward:
         """Return the forward pass of training for a network."""
@@ -84,6 +87,7 @@ class Supply:
         clip: float | None = None,
     ) -> Descent:
         """Return what moves an optimizer's parameters; see `Descent`."""
+        ledger = self.ledger
         return Descent(
             forward,
             Loader(batches, self.training.steps, self.device),
@@ -93,6 +97,7 @@ class Supply:
             self.computing,
             held,
             clip,
+            None if ledger is None else Recorder(forward.halves.network, ledger, self.clock),
         )
 
     def computing(self) -> contextlib.AbstractContextManager[object]:

@@ -83,6 +83,16 @@ CompileOption = Annotated[
         rich_help_panel=SEARCH_PANEL,
     ),
 ]
+GraphsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--graphs",
+        metavar="auto|off|on",
+        help="Replay the passes of a training as CUDA graphs (auto: on one GPU, where the first steps show "
+        "that it gives the same in less time).",
+        rich_help_panel=SEARCH_PANEL,
+    ),
+]
 WorseOption = Annotated[
     bool,
     typer.Option(

@@ -57,9 +57,10 @@ def descended(kind, fleet, images, labels):
     parameters = list(network.get_submodule("implants").parameters())
     optimizer = torch.optim.SGD(parameters, 1.0)
     loss = TASK.loss(network(images), labels, fleet.total)
-    value = Gradients(fleet, Precision.FP32).put(loss, parameters, optimizer)
+    gradients = Gradients(fleet, Precision.FP32)
+    gradients.put(gradients.of(loss, parameters), parameters, optimizer)
     statistics = [x for name, x in network.named_buffers() if "running_" in name]
-    return value, [p.grad for p in parameters if p.grad is not None], statistics
+    return loss.detach(), [p.grad for p in parameters if p.grad is not None], statistics
 
 
 def check_gradients(kind, fleet):

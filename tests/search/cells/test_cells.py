@@ -352,16 +352,16 @@ def test_a_settled_cell_can_be_differentiated_twice():
 
 def test_masks_are_read_again_when_they_are_written_to():
     architecture = Architecture(CellSpec(channels=8, spatial_dims=2, states=2, operations=("none", "sep3")))
-    assert architecture.open_operations() == [[True, True]] * 3
+    assert architecture.open_operations() == ((True, True),) * 3
     assert architecture.open_operations() is architecture.open_operations()
     architecture.kept[1, 0] = False
-    assert architecture.open_operations() == [[True, True], [False, True], [True, True]]
+    assert architecture.open_operations() == ((True, True), (False, True), (True, True))
     architecture.kept_edges[0] = False
-    assert architecture.open_operations()[0] == [False, False]
+    assert architecture.open_operations()[0] == (False, False)
     other = Architecture(CellSpec(channels=8, spatial_dims=2, states=2, operations=("none", "sep3")))
     architecture.load_state_dict(other.state_dict())
-    assert architecture.open_operations() == [[True, True]] * 3
+    assert architecture.open_operations() == ((True, True),) * 3
     copied = copy.deepcopy(architecture)
     copied.kept[2] = False
-    assert copied.open_operations()[2] == [False, False]
-    assert architecture.open_operations()[2] == [True, True]
+    assert copied.open_operations()[2] == (False, False)
+    assert architecture.open_operations()[2] == (True, True)

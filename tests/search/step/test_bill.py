@@ -105,10 +105,11 @@ class Training:
         """Set nothing."""
 
     def step(self, epoch, step):
-        output, _ = self.forward(self.batches, epoch, step)
-        loss = self.gradients.put(output.square().mean(), self.weights, self.optimizer)
+        drawn = self.forward.draw(self.batches, epoch, step)
+        loss = self.forward.finish(drawn.features, drawn.shape).square().mean()
+        self.gradients.put(self.gradients.of(loss, self.weights), self.weights, self.optimizer)
         self.gradients.follow(self.optimizer)
-        return loss
+        return loss.detach()
 
     def end_epoch(self, epoch):
         return {"validation_dice": 0.0}

@@ -22,6 +22,12 @@ def network(host=None):
     return splice(host or make_host(), image, implants)
 
 
+def run(forward, batches, epoch, step):
+    """Return output and labels of a batch."""
+    drawn = forward.draw(batches, epoch, step)
+    return forward.finish(drawn.features, drawn.shape), drawn.label
+
+
 @pytest.fixture
 def batches(tmp_path):
     return Batches(open_small(write_data(tmp_path / "data")), None, 3, augment=False, seed=1)
@@ -97,8 +103,8 @@ def test_kept_features_give_the_same_output_to_the_bit(tmp_path, batches, memory
     kept = Forward(whole, batches, CPU, cache)
     for epoch in range(2):
         for step in range(batches.steps):
-            output, label = kept(batches, epoch, step)
-            expected, same = plain(batches, epoch, step)
+            output, label = run(kept, batches, epoch, step)
+            expected, same = run(plain, batches, epoch, step)
             assert torch.equal(output, expected)
             assert torch.equal(label, same)
     files = list((tmp_path / "features").glob("*.pt"))
@@ -109,9 +115,9 @@ def test_kept_features_give_the_same_output_to_the_bit(tmp_path, batches, memory
 
 def test_a_kept_case_is_not_computed_again(batches):
     forward = Forward(network(), batches, CPU, FeatureCache(2**30))
-    first = [forward(batches, 0, step) for step in range(batches.steps)]
+    first = [run(forward, batches, 0, step) for step in range(batches.steps)]
     forward.halves.features = None  # would fail if it were called
-    again = [forward(batches, 1, step) for step in range(batches.steps)]
+    again = [run(forward, batches, 1, step) for step in range(batches.steps)]
     assert len(first) == len(again) == batches.steps
     assert all(torch.isfinite(output).all() for output, _ in again)
 
@@ -119,15 +125,15 @@ def test_a_kept_case_is_not_computed_again(batches):
 def test_varied_images_are_not_kept(tmp_path):
     varied = Batches(open_small(write_data(tmp_path / "data")), None, 3, augment=True, seed=1)
     cache = FeatureCache(2**30)
-    Forward(network(), varied, CPU, cache)(varied, 0, 0)
+    run(Forward(network(), varied, CPU, cache), varied, 0, 0)
     assert cache.memory == 2**30
 
 
 def test_a_broken_file_of_features_is_named(tmp_path, batches):
     cache = FeatureCache(0, 2**30, tmp_path / "features")
     forward = Forward(network(), batches, CPU, cache)
-    forward(batches, 0, 0)
+    run(forward, batches, 0, 0)
     for path in (tmp_path / "features").glob("*.pt"):
         path.write_bytes(b"nothing")
     with pytest.raises(RunError, match="kept features cannot be read"):
-        forward(batches, 0, 0)
+        run(forward, batches, 0, 0)
