@@ -2,8 +2,8 @@
 
 Each host in float32 (as torch computes it: convolutions in TF32, products in float32) and in bfloat16 by
 autocast, everything of a host in one process. Two bounds say how near the step comes to what a GPU can do:
-its floating-point operations over the measured rate of a large product, and the bytes that its passes keep for
-the gradients, written once and read once, over the measured rate of a copy.
+its floating-point operations over the measured rate of a large product, and the bytes that its passes keep
+for the gradients, written once and read once, over the measured rate of a copy.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def busy_share(step: Callable[[], Any], wait: Callable[[], None]) -> float:
 
 
 def bounds_of_step(case: Case, place: Place) -> dict[str, float]:
-    """Return the operations of a step and the bytes of what it keeps, with the seconds that both take at least.
+    """Return the operations of a step and the bytes of what it keeps, and the seconds these take at least.
 
     A step that nothing is recorded of, since what is replayed cannot be counted.
     """

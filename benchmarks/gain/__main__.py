@@ -17,6 +17,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
         choices=[task.name for task in TASKS],
         help="only this task; repeat it for more",
     )
+    for name in ("split", "seed"):
+        parser.add_argument(f"--{name}", type=int, help=f"run new parts of this {name} alone")
     parser.add_argument("--parts", type=int, default=sys.maxsize, help="run at most so many new parts")
     default = os.environ.get("SURGEON_DATA", ROOT.parent / "shared" / "data")
     parser.add_argument("--data", type=Path, default=Path(default), help="the folder of the archives")
@@ -87,7 +90,8 @@ def _parts(size: Size, tasks: Sequence[Task], options: argparse.Namespace) -> di
     for task, split, seed in _wanted(size, tasks):
         part = kept.find(task.name, split, seed)
         if part is None:
-            if left <= 0 or (task.needs and not (options.data / task.needs).exists()):
+            others = (options.split, options.seed) not in product((None, split), (None, seed))
+            if left <= 0 or others or (task.needs and not (options.data / task.needs).exists()):
                 continue
             left -= 1
             kept.keep(run_part(task, size, place, split, seed))

@@ -2,8 +2,8 @@
 
 A search step is many small operations; on a GPU it is launching them that takes the time. A recording does
 the same operations on the same places in memory, so it holds for one form of a pass: the shapes of what goes
-in, what of the cells is open, what is trained. Passes of a new form run twice as they are; the third is recorded,
-compared with the same pass run as it is, and kept where it gives the same in less time.
+in, what of the cells is open, what is trained. Passes of a new form run twice as they are; the third is
+recorded, compared with the same pass run as it is, and kept where it gives the same in less time.
 """
 
 from __future__ import annotations
