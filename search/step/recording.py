@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from surgeon.tracing import first_line
 
-from .bill import Clock
+from .bill import Clock, Shares
 
 Results = tuple[Tensor | None, ...]
 Pass = Callable[[Sequence[Tensor]], Results]
@@ -93,7 +93,7 @@ class Recorder:
         self._network, self._ledger, self._clock = network, ledger, clock
         self._cells = [module for module in network.modules() if hasattr(module, "form")]
         self._form: Hashable = None
-        self._kept: dict[Hashable, tuple[Recorded, dict[str, float]] | None] = {}
+        self._kept: dict[Hashable, tuple[Recorded, Shares] | None] = {}
         self._seen: dict[Hashable, int] = {}
 
     def run(self, work: Pass, given: Sequence[Tensor], form: Hashable = ()) -> Results:
@@ -130,9 +130,7 @@ class Recorder:
         self._seen[key] = self._seen.get(key, 0) + 1
         return self._seen[key] <= USUAL
 
-    def _record(
-        self, work: Pass, given: Sequence[Tensor]
-    ) -> tuple[tuple[Recorded, dict[str, float]] | None, Results]:
+    def _record(self, work: Pass, given: Sequence[Tensor]) -> tuple[tuple[Recorded, Shares] | None, Results]:
         """Run a pass as it is, record it and replay it; return the recording if it is right and pays."""
         state = list(self._network.buffers())
         before = [buffer.clone() for buffer in state]
