@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import statistics
 import time
 import warnings
@@ -39,7 +40,7 @@ from surgeon.scores import Task
 from surgeon.scores.tasks import Activation
 from surgeon.skips import locate
 from surgeon.splicing import splice_trace
-from surgeon.tracing import trace
+from surgeon.tracing import Trace, trace
 
 HPA = "HPA.pth"
 WAYS = ("reference search", "search", "whole host", "derived cells")
@@ -84,9 +85,16 @@ def make_step(
     warnings.simplefilter("ignore")
     torch.set_num_threads(place.threads)
     torch.manual_seed(0)
-    host = build_host(case, place)
+    host, traced = traced_host(case, place.device, place.hpa)
     config = Config.create(architecture_start=0.0, cell="reference" if way.startswith("ref") else "batched")
-    return step_of(host, case.shape, place, config, way, cache=cache, recorded=recorded)
+    return step_of(host, case.shape, place, config, way, traced=traced, cache=cache, recorded=recorded)
+
+
+@functools.cache
+def traced_host(case: Case, device: str, hpa: Path) -> tuple[nn.Module, Trace]:
+    """Return a host on a device, and its trace: all ways begin with copies of the same."""
+    host = build_host(case, hpa).to(device)
+    return host, trace(copy.deepcopy(host), torch.rand(1, *case.shape[1:], device=device))
 
 
 def step_of(
@@ -96,6 +104,7 @@ def step_of(
     config: Config,
     way: str,
     *,
+    traced: Trace | None = None,
     cache: float = 2.0**31,
     recorded: bool = True,
 ) -> Callable[[], Any]:
@@ -110,7 +119,7 @@ def step_of(
     computing = partial(place.precision.computing, device)
     if way == "whole host":
         return whole_host_step(host, images.to(device), label.to(device), task, computing)
-    traced = trace(host, images[:1].to(device))
+    traced = traced or trace(host, images[:1].to(device))
     specs = specify_cells(locate(traced), config, OPERATIONS)
     batches = Repeated(images, label)
     supply = Supply(
@@ -170,10 +179,10 @@ def awake(network: nn.Module) -> None:
             nn.init.constant_(parameter, 0.1)
 
 
-def build_host(case: Case, place: Place) -> nn.Module:
+def build_host(case: Case, hpa: Path) -> nn.Module:
     """Build the host: with random weights, or HPA.pth with its own."""
     if case.name == HPA:
-        program: nn.Module = open_host(str(place.hpa)).module
+        program: nn.Module = open_host(str(hpa)).module
         return program
     if case.name.startswith("smp"):
         import segmentation_models_pytorch as smp

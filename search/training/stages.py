@@ -171,12 +171,15 @@ def train_baselines(plan: Plan, supply: Supply, loop: Loop) -> dict[str, Trained
 
 
 def host_state(network: SplicedNetwork, without: Collection[str] = ()) -> dict[str, Tensor]:
-    """Return copies of the parameters and buffers of the host's part, by name, without some of them."""
-    left_out = frozenset(without)
+    """Return copies of the parameters and buffers of the host's part, by name, without some of them.
+
+    A module may have several names in a host: what is left out is so under all of its names.
+    """
+    left_out = {network.get_parameter(name).data_ptr() for name in without}
     return {
         name: value.clone()
         for name, value in network.state_dict().items()
-        if not name.startswith("implants.") and name not in left_out
+        if not name.startswith("implants.") and value.data_ptr() not in left_out
     }
 
 
