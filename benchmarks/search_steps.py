@@ -34,7 +34,7 @@ from surgeon.search.training.bilevel import SearchPhase
 from surgeon.search.training.retraining import TrainingPhase
 from torch import Tensor, nn
 
-from surgeon.data import Batch
+from surgeon.data import Batch, digest_of
 from surgeon.hosts.opening import open_host
 from surgeon.scores import Task
 from surgeon.scores.tasks import Activation
@@ -201,7 +201,8 @@ class Repeated:
     steps, fixed = 1, True
 
     def __init__(self, images: Tensor, label: Tensor) -> None:
-        self._batch = Batch(images, label, tuple(str(k) for k in range(len(images))))
+        names = tuple(str(k) for k in range(len(images)))
+        self._batch = Batch(images, label, names, tuple(digest_of(image) for image in images))
 
     def batch(self, epoch: int, step: int) -> Batch:
         """Return the batch."""

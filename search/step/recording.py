@@ -57,6 +57,7 @@ class Ledger:
         usual: seconds of the passes that these stand for, each run once as it is.
         replayed: and replayed.
         refused: why others were not recorded, each reason once.
+        failed: whether a recording broke off; the device may not be fit for another one then.
     """
 
     capture: Capture
@@ -65,6 +66,7 @@ class Ledger:
     usual: float = 0.0
     replayed: float = 0.0
     refused: list[str] = field(default_factory=list)
+    failed: bool = False
 
     def refuse(self, reason: str) -> None:
         """Remember why a pass is not recorded."""
@@ -105,6 +107,8 @@ class Recorder:
             form: what a recording depends on beside the shapes of `given` and the form of the cells.
         """
         key = self._key(given, form)
+        if key not in self._kept and self._ledger.failed:
+            return work(given)
         if key not in self._kept and (self._settling(key) or len(self._kept) >= _MOST):
             return work(given)
         if key not in self._kept:
@@ -146,7 +150,7 @@ class Recorder:
                     replayed, fast = _timed(recorded, given)
             reason = _difference(usual, replayed) or _difference(after, state)
         except Exception as error:  # noqa: BLE001 - nothing depends on it: the pass has been run
-            reason = first_line(error)
+            reason, self._ledger.failed = first_line(_cause(error)), True
         if not reason and fast > _GAIN * slow and not self._ledger.always:
             reason = f"a pass takes {slow:.3g} s as it is, {fast:.3g} s replayed"
         if reason:
@@ -157,6 +161,13 @@ class Recorder:
         self._ledger.usual += slow
         self._ledger.replayed += fast
         return (recorded, dict(shares)), replayed
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return what came first: ending a recording that broke off raises once more."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return error
 
 
 def _put(values: Sequence[Tensor], places: Sequence[Tensor]) -> None:
@@ -193,15 +204,22 @@ class CudaGraph:
 
     Args:
         pool: memory that recordings share which never run at once.
+        stream: that it is recorded on.
         work: the pass.
         given: an example of what goes in, on the GPU.
     """
 
-    def __init__(self, pool: Any, work: Pass, given: Sequence[Tensor]) -> None:
+    def __init__(self, pool: Any, stream: Any, work: Pass, given: Sequence[Tensor]) -> None:
         self._given = [x.clone() for x in given]
         self._graph = torch.cuda.CUDAGraph()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(
+            stream
+        ):  # libraries make themselves at home on a stream when they first see it
+            work(self._given)
+        torch.cuda.current_stream().wait_stream(stream)
         # The loader's thread goes on meanwhile, so what other threads do is not forbidden.
-        with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
+        with torch.cuda.graph(self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
             self._results = work(self._given)
 
     def __call__(self, given: Sequence[Tensor]) -> Results:
@@ -214,5 +232,6 @@ class CudaGraph:
 
 def cuda_ledger(*, always: bool) -> Ledger:
     """Return a ledger whose recordings are CUDA graphs with memory in common."""
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     pool = torch.cuda.graph_pool_handle()
-    return Ledger(lambda work, given: CudaGraph(pool, work, given), always)
+    return Ledger(lambda work, given: CudaGraph(pool, stream, work, given), always)
