@@ -430,3 +430,11 @@ def test_an_implant_on_another_skip_than_it_was_trained_on_is_refused(finished, 
         RunError, match="skip s1 is 'add in the root, 8 channels' here, and was 'cat in elsewhere"
     ):
         load_implant(finished[0], tmp_path / "moved.safetensors")
+
+
+def test_a_host_module_of_two_names_is_left_out_under_both(data):
+    network = plan(make_host(), data).splice({"s0": nn.Identity()})
+    network.again = network.get_submodule("leave")
+    state = host_state(network, without=("leave.weight",))
+    assert not {"leave.weight", "again.weight"} & set(state)
+    assert {"leave.bias", "again.bias", "enter.0.weight"} <= set(state)
