@@ -98,7 +98,7 @@ class Recorder:
         self._kept: dict[Hashable, tuple[Recorded, Shares] | None] = {}
         self._seen: dict[Hashable, int] = {}
 
-    def run(self, work: Pass, given: Sequence[Tensor], form: Hashable = ()) -> Results:
+    def run(self, work: Pass, given: Sequence[Tensor], form: Hashable) -> Results:
         """Return what a pass gives; it holds until the next pass.
 
         Args:
@@ -107,11 +107,9 @@ class Recorder:
             form: what a recording depends on beside the shapes of `given` and the form of the cells.
         """
         key = self._key(given, form)
-        if key not in self._kept and self._ledger.failed:
-            return work(given)
-        if key not in self._kept and (self._settling(key) or len(self._kept) >= _MOST):
-            return work(given)
         if key not in self._kept:
+            if self._ledger.failed or self._settling(key) or len(self._kept) >= _MOST:
+                return work(given)
             self._kept[key], results = self._record(work, given)
             return results
         kept = self._kept[key]

@@ -172,6 +172,6 @@ def test_a_search_on_a_gpu_by_cuda_graphs_is_the_search_up_to_rounding(searching
         search.losses = steps(search, 6)
         search.architecture.kept[1, 1] = False
         search.losses += steps(search, 6, 6)
-    assert ledger.recorded or ledger.failed, ledger.sentence
+    assert ledger.recorded == 4, ledger.sentence
     # Atomic additions come in any order, and twelve steps carry that on.
     assert recorded.losses == pytest.approx(plain.losses, rel=2e-2)
