@@ -62,7 +62,9 @@ class Descent:
                 drawn = self.forward.draw(self.batches, epoch, step)
             given = (drawn.label, *drawn.features)
             work = partial(self._differentiate, drawn.shape)
-            loss, *gradients = work(given) if self.recorder is None else self.recorder.run(work, given, drawn.shape)
+            loss, *gradients = (
+                work(given) if self.recorder is None else self.recorder.run(work, given, drawn.shape)
+            )
         self.gradients.put(gradients, self.parameters, self.optimizer)
         assert loss is not None
         return loss if self.recorder is None else loss.clone()
