@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel
@@ -20,6 +21,7 @@ from surgeon.scores import evaluate, find_task, first_patch, place_in_file, pred
 from tests.core.hosts.nnunet_library import DATASET
 
 pytestmark = pytest.mark.slow
+ROUNDINGS = 1  # how many of half precision, at the largest logit, a voxel may lie from another label
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -38,21 +40,45 @@ def predicted_here(
     network: torch.nn.Module, cohort: Cohort, volume: str, axes: tuple[int, ...] = (2, 1, 0)
 ) -> np.ndarray:
     """Return our label values of a volume, its axes put into the order of its file."""
+    return readings(network, cohort, volume, axes)[0]
+
+
+def readings(
+    network: torch.nn.Module, cohort: Cohort, volume: str, axes: tuple[int, ...] = (2, 1, 0)
+) -> np.ndarray:
+    """Return `(1 + 2K, *spatial)`: our labels, and those with each channel moved up and down by a rounding.
+
+    nnU-Net adds up weighted logits in half precision; a voxel may get another label there only where ours
+    changes within what that rounds off.
+    """
     with torch.no_grad():
         task = find_task(network(first_patch(cohort)), cohort)
     parts, cut = [], None
     for case in cohort.cases:
         if case.volume == volume:
             sample, cut = cohort.read(case), case.slice
-            logits = predict_logits(network, sample.image[None], task, window=cohort.preparation.window)
-            parts.append(place_in_file(logits[0], sample, task, cohort.preparation))
-    whole = parts[0] if cut is None else torch.stack(parts, cut[0])
-    return whole.numpy().transpose(axes)
+            logits = predict_logits(network, sample.image[None], task, window=cohort.preparation.window)[0]
+            moved = (logits, *_moved(logits))
+            parts.append(torch.stack([place_in_file(one, sample, task, cohort.preparation) for one in moved]))
+    whole = parts[0] if cut is None else torch.stack(parts, 1 + cut[0])
+    return whole.numpy().transpose(0, *(1 + axis for axis in axes))
 
 
-def dice(one: np.ndarray, other: np.ndarray, value: int) -> float:
-    total = (one == value).sum() + (other == value).sum()
-    return 2 * ((one == value) & (other == value)).sum() / total if total else 1.0
+def _moved(logits: torch.Tensor) -> Iterator[torch.Tensor]:
+    slack = ROUNDINGS * torch.finfo(torch.half).eps * float(logits.abs().max())
+    for channel in range(len(logits)):
+        for sign in (1, -1):
+            moved = logits.clone()
+            moved[channel] += sign * slack
+            yield moved
+
+
+def assert_same_but_for_ties(found: np.ndarray, theirs: np.ndarray) -> None:
+    """Hold `readings` against nnU-Net's labels: at most one voxel in ten thousand differs, and is a tie."""
+    differ = found[0] != theirs
+    assert differ.mean() <= 1e-4, f"{differ.sum()} of {differ.size} voxels differ"
+    beyond = differ & (found != theirs).all(0)
+    assert not beyond.any(), f"{beyond.sum()} voxels differ by more than half precision rounds"
 
 
 def opened(root: Path) -> tuple[Host, Cohort]:
@@ -84,8 +110,7 @@ def test_a_host_of_nnunet_predicts_what_nnunet_predicts_also_as_onnx(
         theirs = np.asarray(nibabel.load(file).dataobj)
         assert {1, 2} <= set(np.unique(theirs).tolist())
         for network in (host.module, served):
-            ours = predicted_here(network, cohort, volume)
-            assert min(dice(ours, theirs, 1), dice(ours, theirs, 2)) > 1 - 1e-3
+            assert_same_but_for_ties(readings(network, cohort, volume), theirs)
     assert host.classes == cohort.classes
     task = find_task(host.module(first_patch(cohort)), cohort)
     # The mean over classes of nnU-Net's own predictions, scored by counting, is what `evaluate` says.
