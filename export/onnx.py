@@ -97,7 +97,8 @@ def write_model(model: ir.Model, path: Path) -> None:
         ExportError: it is larger than one file may be, or onnx.checker objects.
     """
     TopologicalSortPass()(model)
-    size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
+    weights = (value for graph in model.graphs() for value in graph.initializers.values())
+    size = sum(value.const_value.nbytes for value in weights if value.const_value)
     if size > _LARGEST_FILE:
         raise ExportError(
             f"its weights take {size / 2**30:.1f} GiB and one ONNX file holds 2",

@@ -32,13 +32,14 @@ def profile_stages(order: Order, written: Written) -> tuple[PassReport, ...]:
         the reports of the passes with the medians. Where a pass ran several times, with others in between,
         "after" is "before" and what it changed each time.
     """
-    graphs = [written.flat.graph_module, *(stage.graph_module for stage in written.fused.stages)]
-    medians = _medians(order, written, graphs)
+    medians = _medians(order, written)
+    names = [stage.name for stage in written.fused.stages]
+    names += [report.name for report in written.translated if report.changed]
     first: dict[str, float] = {}
     saved: dict[str, float] = {}
-    for stage, before, after in zip(written.fused.stages, medians, medians[1:], strict=False):
-        first.setdefault(stage.name, before)
-        saved[stage.name] = saved.get(stage.name, 0.0) + before - after
+    for name, before, after in zip(names, medians, medians[1:], strict=False):
+        first.setdefault(name, before)
+        saved[name] = saved.get(name, 0.0) + before - after
     return tuple(
         replace(
             report,
@@ -47,16 +48,20 @@ def profile_stages(order: Order, written: Written) -> tuple[PassReport, ...]:
         )
         if report.name in first
         else report
-        for report in written.fused.passes
+        for report in written.passes
     )
 
 
-def _medians(order: Order, written: Written, graphs: list[fx.GraphModule]) -> list[float]:
-    """Return the median milliseconds of each graph on the example."""
+def _medians(order: Order, written: Written) -> list[float]:
+    """Return the median milliseconds of each graph on the example, the finished file last."""
+    graphs = [written.flat.graph_module, *(stage.graph_module for stage in written.fused.stages)]
     with tempfile.TemporaryDirectory() as folder:
+        files = [
+            _write_stage(order, written, graph, Path(folder) / f"{number}.onnx")
+            for number, graph in enumerate(graphs)
+        ]
         calls = []
-        for number, graph in enumerate(graphs):
-            path = _write_stage(order, written, graph, Path(folder) / f"{number}.onnx")
+        for path in (*files, written.path):
             session = open_session(
                 path,
                 order.target.name if torch.cuda.is_available() else "CPUExecutionProvider",

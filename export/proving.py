@@ -22,6 +22,7 @@ from surgeon.tracing import Example, map_tensors, run, size_limits
 from .artifact import Artifact
 from .cases import Sizes, check_everything, quantised_cases, small_example
 from .divergence import Stages, find_divergence
+from .doubling import count_nodes
 from .flattening import leaves_of
 from .gate import THRESHOLDS, Compared, Gate, Threshold, are_probabilities
 from .onnx import ports_of
@@ -61,8 +62,8 @@ def prove(order: Order, written: Written) -> Artifact:
         threshold=gate.threshold,
         second_opinion=_second_opinion(order, written, proved),
         provider=provider,
-        fusion=written.fused.passes,
-        nodes=len(written.model.graph),
+        fusion=written.passes,
+        nodes=count_nodes(written.model),
         kept_in_fp32=written.kept_in_fp32,
         latency=_compare_latency(order, {"export": export}),
         sha256=sha256(written.path),
@@ -117,7 +118,8 @@ def prove_quantised(order: Order, plain: Written, proved: Artifact, quantised: W
         precision=order.precision,
         parity=(*(replace(case, what=f"{case.what}, before int8") for case in proved.parity), *gate.compared),
         threshold=gate.threshold,
-        nodes=len(quantised.model.graph),
+        fusion=proved.fusion[: len(plain.fused.passes)],  # int8 was made of what only those had passed
+        nodes=count_nodes(quantised.model),
         kept_in_fp32=quantised.kept_in_fp32,
         latency=_compare_latency(order, calls),
         sha256=sha256(quantised.path),

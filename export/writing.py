@@ -14,6 +14,7 @@ from surgeon.tracing import Example, Limits, map_tensors, private_copy, size_lim
 
 from .bounding import bind, bound_sizes
 from .cases import real_cases, step_of_sizes
+from .doubling import example_sizes, merge_upsampling_by_size
 from .flattening import (
     Flat,
     Freedom,
@@ -22,7 +23,7 @@ from .flattening import (
     flatten,
     leaves_of,
 )
-from .fusion import PASSES, Fused, cpu_passes, fuse
+from .fusion import PASSES, Fused, PassReport, cpu_passes, fuse
 from .naming import input_names, output_names
 from .onnx import build_model, write_model
 from .order import Order, SizePolicy
@@ -45,6 +46,7 @@ class Written:
         names: of inputs and of outputs.
         kept_in_fp32: nodes that another precision left alone, with the reason.
         limits: the spatial sizes beyond which the file refuses; None where it takes all.
+        translated: what passes over the translation changed.
     """
 
     path: Path
@@ -56,6 +58,12 @@ class Written:
     names: tuple[tuple[str, ...], tuple[str, ...]]
     kept_in_fp32: dict[str, str]
     limits: Limits | None = None
+    translated: tuple[PassReport, ...] = ()
+
+    @property
+    def passes(self) -> tuple[PassReport, ...]:
+        """Return the reports of all passes, in the order they ran."""
+        return (*self.fused.passes, *self.translated)
 
 
 def write_network(order: Order, path: Path) -> Written:
@@ -78,10 +86,15 @@ def write_network(order: Order, path: Path) -> Written:
         bound_sizes(written, limits)
     plain = written.clone()
     kept: dict[str, str] = {}
+    translated: tuple[PassReport, ...] = ()
     if order.precision is Precision.FP16:
         written, kept = halve(written, [leaves_of(example), *_real_inputs(order, flat.freedom)])
+    elif on_cpu:
+        written, report = merge_upsampling_by_size(written, example_sizes(program.graph), fused.flops)
+        translated = (report,)
     write_model(written, path)
-    return Written(path, written, flat, program, plain, fused, names, kept, limits if binding else None)
+    bounds = limits if binding else None
+    return Written(path, written, flat, program, plain, fused, names, kept, bounds, translated)
 
 
 def write_quantised(order: Order, plain: Written, path: Path) -> Written:

@@ -99,6 +99,14 @@ class Fused:
         """Return how many places were rewritten."""
         return sum(report.changed for report in self.passes)
 
+    @property
+    def flops(self) -> int | None:
+        """Return the operations of the graph on the example; None where there was none."""
+        before = self.passes[0].flops_before if self.passes else None
+        if before is None:
+            return None
+        return before + sum((report.flops_after or 0) - (report.flops_before or 0) for report in self.passes)
+
 
 def fuse(
     source: Trace | fx.GraphModule,

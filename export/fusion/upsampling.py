@@ -32,9 +32,9 @@ _TRANSPOSED = {
     3: aten.conv_transpose3d.input,
 }
 _PLAIN = {1: aten.conv1d.default, 2: aten.conv2d.default, 3: aten.conv3d.default}
-_FACTOR = 2
+FACTOR = 2
 # Measured with onnxruntime on a CPU: with fewer channels to make, a transposed convolution is not faster.
-_FEWEST_OUT = 32
+FEWEST_OUT = 32
 
 
 def merge_upsampling(source: fx.GraphModule, *, step: int = 1) -> tuple[fx.GraphModule, PassReport]:
@@ -93,8 +93,8 @@ def _refusal(convolution: Convolution, parts: list[fx.Node]) -> str:
     pairs = zip(convolution.kernel, convolution.padding, strict=True)
     if any(size < 2 or size != 2 * side + 1 for size, side in pairs):
         return "it has one tap, or makes another size than it reads"
-    if convolution.channels_out < _FEWEST_OUT:
-        return f"it makes fewer than {_FEWEST_OUT} channels: no faster so"
+    if convolution.channels_out < FEWEST_OUT:
+        return f"it makes fewer than {FEWEST_OUT} channels: no faster so"
     return "" if all(_channels(part) for part in parts) else "the channels of what it reads are not known"
 
 
@@ -104,7 +104,7 @@ def _unfit(draft: Draft, node: fx.Node, doubled: list[fx.Node], step: int) -> st
         if not isinstance(before, Tensor) or not isinstance(after, Tensor):
             return f"the sizes around {part.name} are not known"
         pairs = zip(after.shape[2:], before.shape[2:], strict=True)
-        if not all(is_multiple(draft.graph, large, small, _FACTOR, step) for large, small in pairs):
+        if not all(is_multiple(draft.graph, large, small, FACTOR, step) for large, small in pairs):
             return f"{part.name} before it does not always double the size"
         if any(reader is not node and reader not in node.all_input_nodes for reader in part.users):
             return f"{part.name} before it is read by others as well"
@@ -120,7 +120,7 @@ def _rewrite(draft: Draft, node: fx.Node, convolution: Convolution, parts: list[
     """Put the sum of a transposed convolution for each doubled part and one for the rest in its place."""
     call, rank = caller(draft, node), len(convolution.kernel)
     padding: tuple[int, ...] = convolution.padding or ()
-    ones, twos = [1] * rank, [_FACTOR] * rank
+    ones, twos = [1] * rank, [FACTOR] * rank
     weights = torch.split(convolution.weight.double(), [_channels(part) for part in parts], dim=1)
     kept = [(p, w) for p, w in zip(parts, weights, strict=True) if p.target not in _NEAREST]
     bias = [convolution.bias]
@@ -132,7 +132,7 @@ def _rewrite(draft: Draft, node: fx.Node, convolution: Convolution, parts: list[
     for part, columns in zip(parts, weights, strict=True):
         if part.target not in _NEAREST:
             continue
-        made = _constant(draft, node, "doubled", _doubled(columns))
+        made = _constant(draft, node, "doubled", doubled_weight(columns))
         sides = [size - 1 - side for size, side in zip(convolution.kernel, padding, strict=True)]
         operands = (part.args[0], made, _bias(draft, node, bias))
         terms.append(call(_TRANSPOSED[rank], *operands, twos, sides))
@@ -143,7 +143,7 @@ def _rewrite(draft: Draft, node: fx.Node, convolution: Convolution, parts: list[
     draft.replace(node, total)
 
 
-def _doubled(weight: Tensor) -> Tensor:
+def doubled_weight(weight: Tensor) -> Tensor:
     """Turn the weight `(O, C, k...)` of a convolution into `(C, O, k + 1...)` of the transposed one."""
     turned = weight.transpose(0, 1).flip(list(range(2, weight.ndim)))
     for axis in range(2, weight.ndim):
