@@ -25,6 +25,8 @@ _TYPES = {
     "tensor(uint8)": torch.uint8,
     "tensor(bool)": torch.bool,
 }
+# Providers that replay a run from a recording; TensorRT does so inside its engines.
+_RECORDING = {"CUDAExecutionProvider"}
 Shape = tuple[int, ...]
 
 
@@ -33,6 +35,13 @@ class Runner:
 
     With `shapes` the buffers are made once and kept, which lets CUDA record the whole run as one graph and
     search for the fastest convolutions exhaustively; without, inputs may have any size the file allows.
+    onnxruntime records no file with a node that runs on the CPU or with a choice in it; such a file runs
+    as it is, and `not_recorded` says why.
+
+    Attributes:
+        device: where inputs are read and outputs lie.
+        shapes: the fixed shape of each input, or None.
+        not_recorded: why runs are not replayed from a recording; empty where they are.
 
     Args:
         path: of the file.
@@ -70,6 +79,7 @@ class Runner:
             plain.get_modelmeta().custom_metadata_map.get(SIZES, "{}")
         )
         self._buffers: tuple[list[Tensor], list[Tensor]] | None = None
+        self.not_recorded = "inputs may have any size"
         if self.shapes is None:
             return
         if len(self.shapes) != len(self._inputs):
@@ -80,11 +90,11 @@ class Runner:
             )
         zeros = [self._zeros(shape, kind) for shape, (_, kind) in zip(self.shapes, self._inputs, strict=True)]
         answers = self._run_free(zeros)
-        if plain.get_providers()[0] == "CUDAExecutionProvider":
-            graph = {"enable_cuda_graph": "1"}
-            self._session = open_session(path, provider, threads=threads, free_sizes=False, options=graph)
         self._buffers = zeros, [torch.empty_like(answer) for answer in answers]
         self._binding = self._bind(*self._buffers)
+        self.not_recorded = f"{plain.get_providers()[0]} records nothing"
+        if plain.get_providers()[0] in _RECORDING:
+            self.not_recorded = self._record(path, provider, threads)
         for _ in range(warmup):
             self._session.run_with_iobinding(self._binding)
 
@@ -116,6 +126,21 @@ class Runner:
         self._wait()
         self._session.run_with_iobinding(self._binding)
         return [tensor.clone() for tensor in out]
+
+    def _record(self, path: str | Path, provider: str, threads: int | None) -> str:
+        """Open the file once more, to record its run as a CUDA graph; return why that is not done, if so."""
+        plain, binding = self._session, self._binding
+        options = {"enable_cuda_graph": "1"}
+        assert self._buffers is not None
+        try:
+            self._session = open_session(path, provider, threads=threads, free_sizes=False, options=options)
+            self._binding = self._bind(*self._buffers)
+            self._wait()
+            self._session.run_with_iobinding(self._binding)
+        except Exception as problem:  # noqa: BLE001 - onnxruntime's own, for which it has no public class
+            self._session, self._binding = plain, binding
+            return str(problem).splitlines()[0]
+        return ""
 
     def _run_free(self, given: list[Tensor]) -> list[Tensor]:
         """Run with outputs that onnxruntime makes, since nobody knows their sizes before."""

@@ -1,8 +1,9 @@
 import pytest
 import torch
-from surgeon.export import Runner, predict_volume, to_onnx
+from surgeon.export import Runner, open_session, predict_volume, to_onnx
+from surgeon.export.runtime import runner
 
-from surgeon.errors import InputError
+from surgeon.errors import ExportError, InputError
 
 from .networks import image, small_unet
 
@@ -20,24 +21,57 @@ def expected(network, x):
 
 def test_free_sizes_run_one_after_the_other(exported):
     network, model = exported
-    runner = Runner(model, "ort-cpu", threads=1)
+    free = Runner(model, "ort-cpu", threads=1)
     for size, batch in ((8, 1), (12, 2), (8, 3)):
         x = image(3, size, batch=batch)
-        torch.testing.assert_close(runner(x)[0], expected(network, x), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(free(x)[0], expected(network, x), atol=1e-4, rtol=1e-4)
 
 
 def test_fixed_shapes_keep_their_buffers_and_answers_do_not_change_afterwards(exported):
     network, model = exported
-    runner = Runner(model, shapes=[(1, 1, 8, 8, 8)], threads=1)
+    fixed = Runner(model, shapes=[(1, 1, 8, 8, 8)], threads=1)
     x = image(3, 8)
-    first = runner(x)[0]
+    first = fixed(x)[0]
     kept = first.clone()
-    second = runner(2 * x.transpose(2, 4))[0]
+    second = fixed(2 * x.transpose(2, 4))[0]
     assert torch.equal(first, kept)
     torch.testing.assert_close(first, expected(network, x), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(second, expected(network, 2 * x.transpose(2, 4)), atol=1e-4, rtol=1e-4)
     with pytest.raises(InputError, match=r"\(1, 1, 8, 8, 8\) was fixed"):
-        runner(image(3, 12))
+        fixed(image(3, 12))
+
+
+@pytest.mark.parametrize("fails", ["opening", "running"])
+def test_a_file_that_cannot_be_recorded_runs_as_it_is_and_says_why(exported, fails, monkeypatch):
+    class Refusing:
+        def __init__(self, session):
+            self.io_binding = session.io_binding
+
+        def run_with_iobinding(self, binding):
+            raise RuntimeError("cannot capture\nmore of it")
+
+    def opened(*arguments, options=None, **settings):
+        session = open_session(*arguments, **settings)
+        if not options:
+            return session
+        assert options == {"enable_cuda_graph": "1"}
+        if fails == "opening":
+            raise ExportError("cannot capture", where="here", fix="none")
+        return Refusing(session)
+
+    monkeypatch.setattr(runner, "open_session", opened)
+    monkeypatch.setattr(runner, "_RECORDING", {"CPUExecutionProvider"})
+    network, model = exported
+    fixed = Runner(model, shapes=[(1, 1, 8, 8, 8)], threads=1)
+    assert fixed.not_recorded.startswith("cannot capture")
+    assert "more of it" not in fixed.not_recorded
+    x = image(3, 8)
+    torch.testing.assert_close(fixed(x)[0], expected(network, x), atol=1e-4, rtol=1e-4)
+
+
+def test_a_runner_on_a_cpu_says_that_it_records_nothing(exported):
+    assert Runner(exported[1], threads=1).not_recorded == "inputs may have any size"
+    assert "records nothing" in Runner(exported[1], shapes=[(1, 1, 8, 8, 8)]).not_recorded
 
 
 def test_wrong_numbers_of_tensors_and_shapes_are_refused(exported):
@@ -61,11 +95,11 @@ def test_a_volume_is_put_together_as_monai_does_with_the_network(exported, shape
 
 
 def test_windows_that_do_not_suit_are_refused(exported):
-    runner = Runner(exported[1], shapes=[(1, 1, 8, 8, 8)])
+    fixed = Runner(exported[1], shapes=[(1, 1, 8, 8, 8)])
     volume = torch.zeros(1, 1, 16, 16, 16)
     with pytest.raises(InputError, match="does not suit a volume"):
-        predict_volume(runner, volume, (8, 8))
+        predict_volume(fixed, volume, (8, 8))
     with pytest.raises(InputError, match="does not suit a volume"):
-        predict_volume(runner, volume, (8, 8, 8), overlap=1.0)
+        predict_volume(fixed, volume, (8, 8, 8), overlap=1.0)
     with pytest.raises(InputError, match=r"the runner is fixed to \(8, 8, 8\)"):
-        predict_volume(runner, volume, (16, 16, 16))
+        predict_volume(fixed, volume, (16, 16, 16))
