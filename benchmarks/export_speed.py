@@ -5,8 +5,8 @@ run against eager torch, torch.compile, a plain `torch.onnx.export`, and that th
 then in int8, for its time and what it costs in Dice. Every host is a part, and its int8 another: what is
 finished is kept. On a machine that does other work as well, look at the processor's clock, with one thread
 (`--threads 1`): waiting for another one counts.
-`python -m benchmarks.export_speed [--quick] [--json] [--parts N] [HOST ...]`; `--zoo` exports every network
-of the table of truth.
+`python -m benchmarks.export_speed [--quick] [--json] [--parts N] [--device cuda] [HOST ...]`; `--zoo` exports
+every network of the table of truth, and with `--device cuda` the hosts run in float16 on a GPU.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.export_fusion import fused, fusion_lines
+from benchmarks.export_gpu import gpu_line, gpu_targets, measured_on_gpu
 from benchmarks.export_hosts import HOSTS, implanted, settle
 from benchmarks.export_int8 import int8_line, quantised
+from benchmarks.export_rivals import others, plain
 from benchmarks.export_timing import ADDED, medians, ratios, timed
 from benchmarks.export_zoo import zoo_rows, zoo_targets
 from benchmarks.isolation import Failed, isolated
@@ -47,7 +49,10 @@ SOURCES = (
     "export",
     "search/cells",
     "search/operations.py",
-    *(f"benchmarks/export_{name}.py" for name in ("fusion", "hosts", "int8", "speed", "timing")),
+    *(
+        f"benchmarks/export_{name}.py"
+        for name in ("fusion", "gpu", "hosts", "int8", "rivals", "speed", "timing")
+    ),
 )
 QUICK = ("unet", "segresnet")
 NOT_MEASURED = ("GPU: fp16 p50 over eager fp32 and over the best other fp16 path, roofline bounds (no GPU)",)
@@ -69,6 +74,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--zoo", action="store_true", help="export the table of truth instead")
     parser.add_argument("--parts", type=int, default=sys.maxsize, help="run at most so many new parts")
     parser.add_argument("--threads", type=int, help="of each way; as many as there are processors")
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="cuda: in float16, beside other ways there"
+    )
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     parser.add_argument("--fusion", action="store_true", help="count what each pass spares, and time nothing")
     parser.add_argument("--no-int8", action="store_true", help="leave int8 out")
@@ -85,6 +93,10 @@ def measured(options: argparse.Namespace) -> list[dict[str, Any]]:
         if options.fusion:
             part = f"{name} fusion"
             wanted.append((part, partial(_isolated, part, fused, name), fusion_lines))
+            continue
+        if options.device == "cuda":
+            part = f"{name} cuda"
+            wanted.append((part, partial(_isolated, part, measured_on_gpu, name), gpu_line))
             continue
         compiled, threads = not options.no_compile, options.threads or threads_here()
         part = name if threads == threads_here() else f"{name} x{threads}"
@@ -177,54 +189,6 @@ def threads_here() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def others(network: nn.Module, x: Tensor, place: Path, stem: str) -> dict[str, Path]:
-    """Export by torch alone, and put that through the optimizers that are installed."""
-    files = {"plain": plain(network, x, place / f"{stem}.onnx")}
-    model = onnx.load(files["plain"])
-    for name, optimise in (("onnxslim", _slim), ("onnxsim", _sim)):
-        try:
-            made = optimise(copy.deepcopy(model))
-        except Exception as problem:  # noqa: BLE001 - a path that fails is left out, and said
-            print(f"{name} fails: {problem}"[:200], file=sys.stderr)
-            continue
-        files[name] = place / f"{stem}_{name}.onnx"
-        onnx.save(made, files[name])
-    return files
-
-
-def plain(network: nn.Module, x: Tensor, path: Path) -> Path:
-    """Export with torch.onnx.export as its documentation says, free batch and sizes where it can."""
-    free = {0: torch.export.Dim.DYNAMIC, **dict.fromkeys(range(2, x.ndim), torch.export.Dim.DYNAMIC)}
-    for shapes in ((free,), None):
-        try:
-            made = torch.onnx.export(
-                copy.deepcopy(network), (x,), dynamo=True, dynamic_shapes=shapes, verbose=False
-            )
-        except Exception:  # noqa: BLE001 - then with fixed sizes
-            continue
-        assert made is not None
-        made.save(path)
-        return path
-    raise RuntimeError("torch.onnx.export fails")
-
-
-def _slim(model: onnx.ModelProto) -> onnx.ModelProto:
-    import onnxslim
-
-    made: onnx.ModelProto = onnxslim.slim(model)
-    return made
-
-
-def _sim(model: onnx.ModelProto) -> onnx.ModelProto:
-    import onnxsim
-
-    made, right = onnxsim.simplify(model)
-    if not right:
-        raise RuntimeError("its own check fails")
-    simplified: onnx.ModelProto = made
-    return simplified
-
-
 def _compiled(network: nn.Module, x: Tensor) -> dict[str, Callable[[], Any]]:
     try:
         compiled = torch.compile(copy.deepcopy(network))
@@ -274,7 +238,8 @@ BARS = (
 def summary(rows: list[dict[str, Any]], zoo: list[dict[str, Any]], quick: bool) -> dict[str, Any]:
     """Return the whole result as plain JSON."""
     targets = []
-    in_float = [row for row in rows if not row["name"].endswith(("int8", "fusion"))]
+    in_float = [row for row in rows if not row["name"].endswith(("int8", "fusion", "cuda"))]
+    on_gpu = [row for row in rows if row["name"].endswith("cuda") and "failure" not in row]
     good = [row for row in in_float if "failure" not in row]
     if in_float:
         targets.append(Target.at_least("hosts exported with parity", len(good), len(in_float)))
@@ -283,6 +248,7 @@ def summary(rows: list[dict[str, Any]], zoo: list[dict[str, Any]], quick: bool) 
     for name, bar in BARS if good else ():
         values = [row["ratios"][name] for row in good if name in row["ratios"]]
         targets += [Target.at_most(f"worst host: {name}", max(values), bar)] if values else []
+    targets += [target for row in on_gpu for target in gpu_targets(row)]
     targets += zoo_targets(zoo) if zoo else []
     return {
         "benchmark": "export_speed",
@@ -292,7 +258,7 @@ def summary(rows: list[dict[str, Any]], zoo: list[dict[str, Any]], quick: bool) 
         "versions": versions(),
         "rows": [*rows, *zoo],
         "targets": [target.to_dict() for target in targets],
-        "not_measured": [*NOT_MEASURED, *unknown],
+        "not_measured": [*(() if on_gpu else NOT_MEASURED), *unknown],
     }
 
 

@@ -83,5 +83,10 @@ def ratios(files: Rounds, torch_calls: Rounds) -> dict[str, float]:
     return {ADDED: round(added / added_plain, 3), **found} if added_plain > 0 else found
 
 
+def paired_ratio(times: Rounds, first: str, second: str) -> float:
+    """Return what one call takes over another, the median over rounds."""
+    return _paired(times, first, second, operator.truediv)
+
+
 def _paired(times: Rounds, first: str, second: str, compared: Callable[[float, float], float]) -> float:
     return statistics.median(map(compared, times[first], times[second]))

@@ -7,10 +7,11 @@ import time
 import pytest
 import torch
 
-from benchmarks import export_speed, record
+from benchmarks import export_gpu, export_speed, record
 from benchmarks.export_int8 import blobs, dice, int8_line
 from benchmarks.export_speed import main
 from benchmarks.export_timing import ADDED, ratios, timed
+from tests.export.networks import small_unet
 
 FILES = {"host plain": [10.0] * 5, "plain": [20.0] * 5, "ours": [14.0] * 5}
 TORCH = {"ours": [15.0] * 3, "eager": [60.0] * 3}
@@ -95,3 +96,46 @@ def test_dice_is_the_mean_over_images():
     right = torch.stack([1.0 - label[:, None], 1.0 * label[:, None]], 2)[:, 0]
     outputs = [right[0][None], torch.stack([torch.zeros(1, 4), torch.ones(1, 4)])[None]]
     assert dice(outputs, label) == pytest.approx((1 + 2 / 5) / 2)
+
+
+GPU = {
+    "shape": [8, 3, 256, 256],
+    "gpu": "a GPU",
+    "milliseconds": {"eager fp32": 9.0, "ours": 2.0, "plain fp16": 3.0, "eager fp16": 5.0},
+    "ratios": {"eager fp32": 0.222, "best other fp16": 0.667},
+    "best other": "plain fp16",
+    "differences": {"ours": 1e-3, "plain fp16": 2e-3},
+    "not recorded": {"ours": "", "plain fp16": "a node runs on the CPU"},
+    "failures": {"torch.compile fp16": "no compiler"},
+    "bounds": {"arithmetic": 0.1, "memory": 0.4},
+    "seconds": 1,
+}
+
+
+def test_a_gpu_has_parts_and_bars_of_its_own(measured, capsys, monkeypatch):
+    monkeypatch.setattr(export_speed, "_isolated", lambda name, *_: {"name": name, **GPU})
+    assert main(["--device", "cuda", "unet"]) == 0
+    said = capsys.readouterr().out
+    assert "unet cuda (8, 3, 256, 256) on a GPU, ms: eager fp32 9.00, ours 2.00" in said
+    assert "bounds: arithmetic 0.100 ms, memory 0.400 ms; 5.0 times the larger" in said
+    assert "plain fp16 is not recorded: a node runs on the CPU" in said
+    assert "torch.compile fp16 fails: no compiler" in said
+    assert "ours is not" not in said
+    assert "holds   unet cuda, fp16 over best other fp16: 0.667 (bar 0.9)" in said
+    assert "no GPU" not in said
+
+
+def test_what_a_gpu_is_asked_runs_on_a_cpu_too_and_is_right_in_float16(monkeypatch):
+    def tiny():
+        torch.manual_seed(0)
+        return small_unet(cell=False), torch.randn(1, 1, 16, 16)
+
+    monkeypatch.setattr(export_gpu, "HOSTS", {"tiny": tiny})
+    monkeypatch.setattr(export_gpu, "implanted", lambda host, x: host)
+    monkeypatch.setattr(export_gpu, "RUNS", 1)
+    monkeypatch.setattr(torch, "compile", lambda network: 1 / 0)
+    row = export_gpu.measured_on_gpu("tiny", "cpu")
+    assert {"ours", "eager fp32", "eager fp16", "plain fp16"} <= set(row["milliseconds"])
+    assert max(row["differences"].values()) < 2e-2
+    assert row["failures"]["torch.compile fp16"].startswith("ZeroDivisionError")
+    assert row["bounds"]["flops"] > 0 < row["bounds"]["bytes"]
