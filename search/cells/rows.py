@@ -17,6 +17,7 @@ from torch.autograd.function import once_differentiable
 
 from ..fleet import Fleet
 from ..operations import BatchNorm
+from .products import multiply, multiply_across, subtract
 
 _NARROW = 16  # below so many columns, adding in a pass of its own is faster than inside the product
 
@@ -168,7 +169,9 @@ class _Sum(torch.autograd.Function):
         parts = list(zip(ctx.norms, *(kept[k::5] for k in range(5)), strict=True))
         here = gradient.sum(0, dtype=_wide(gradient.dtype))  # (n,)
         of_start = (gradient if ctx.start == 2 else here) if ctx.needs_input_grad[1] else None
-        of_matrices = [rows.t() @ gradient if norm else None for norm, rows, *_ in parts]  # (m, n)
+        of_matrices = [
+            multiply_across(rows, gradient) if norm else None for norm, rows, *_ in parts
+        ]  # (m, n)
         pairs = zip(of_matrices, kept[1::5], strict=True)
         of_factors = [(found * weights).sum(0) for found, weights in pairs if found is not None]
         summed, *of_all = ctx.fleet.add_up([here, *of_factors])
@@ -176,8 +179,8 @@ class _Sum(torch.autograd.Function):
         for place, (_, rows, weights, scale, across, inverse) in enumerate(parts):
             needed, of_matrix = ctx.needs_input_grad[2 + 3 * place : 5 + 3 * place], of_matrices[place]
             if of_matrix is None:
-                of_rows = gradient @ weights.t() if needed[0] else None
-                found += [of_rows, rows.t() @ gradient if needed[1] else None, None]
+                of_rows = multiply(gradient, weights.t()) if needed[0] else None
+                found += [of_rows, multiply_across(rows, gradient) if needed[1] else None, None]
                 continue
             factor = inverse if scale is None else inverse * scale
             of_factor, of_all_factors = of_factors.pop(0), of_all.pop(0)
@@ -185,9 +188,10 @@ class _Sum(torch.autograd.Function):
             of_rows = of_weights = None
             if needed[0]:
                 back = (weights * factor).t()
-                of_rows = gradient @ back.to(gradient.dtype)
+                of_rows = multiply(gradient, back.to(gradient.dtype))
                 spread = (weights * (of_all_factors * slope * (2 / ctx.positions))) @ weights.t()  # (m, m)
-                of_rows = _plus(of_rows, rows, spread.to(rows.dtype)).sub_(summed @ back / ctx.positions)
+                of_rows = _plus(of_rows, rows, spread.to(rows.dtype))
+                of_rows = subtract(of_rows, summed @ back / ctx.positions, in_place=True)
             if needed[1]:
                 of_weights = of_matrix * factor + 2 * across * (of_factor * slope)
             found += [of_rows, of_weights, of_factor * inverse if needed[2] else None]
@@ -218,7 +222,7 @@ def _standardised(
         *sums, positions = fleet.add_up([*sums, sums[0].new_full((), positions)])
     means = [total / positions for total in sums]
     centred = [
-        rows.detach().sub_(mean) if owned else torch.sub(rows.detach(), mean).to(rows.dtype)
+        subtract(rows.detach(), mean, in_place=owned)
         for mean, (_, owned, rows, _) in zip(means, parts, strict=True)
     ]
     found = []
@@ -234,12 +238,12 @@ def _standardised(
 
 def _squared(rows: Tensor) -> Tensor:
     wide = rows.to(_wide(rows.dtype))
-    return wide.t() @ wide
+    return multiply_across(wide, wide)
 
 
 def _plus(total: Tensor | None, rows: Tensor, matrix: Tensor) -> Tensor:
     if total is None:
-        return rows @ matrix
+        return multiply(rows, matrix)
     if matrix.shape[1] < _NARROW:
-        return total.add_(rows @ matrix)
+        return total.add_(multiply(rows, matrix))
     return total.addmm_(rows, matrix)
