@@ -81,6 +81,11 @@ def assert_same_but_for_ties(found: np.ndarray, theirs: np.ndarray) -> None:
     assert not beyond.any(), f"{beyond.sum()} voxels differ by more than half precision rounds"
 
 
+def dice(one: np.ndarray, other: np.ndarray, value: int) -> float:
+    total = (one == value).sum() + (other == value).sum()
+    return 2 * ((one == value) & (other == value)).sum() / total if total else 1.0
+
+
 def opened(root: Path) -> tuple[Host, Cohort]:
     host = open_host(str(root / "result"))
     assert host.example is not None
