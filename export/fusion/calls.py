@@ -13,7 +13,10 @@ OPEN = 2**63 - 1
 """The end of an open slice, as ATen writes it."""
 
 
-def caller(draft: Draft, node: fx.Node) -> Callable[..., fx.Node]:
+Call = Callable[..., fx.Node]
+
+
+def caller(draft: Draft, node: fx.Node) -> Call:
     """Make a function that inserts a call before a node, with the note of where that was traced."""
     notes: tuple[str, ...] = ("nn_module_stack", "stack_trace")
     known = {key: node.meta[key] for key in notes if key in node.meta}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor, fx
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
-from .calls import OPEN, caller
+from .calls import OPEN, Call, caller
 from .convolutions import Convolution, read_convolution
 from .draft import Draft
 from .report import PassReport
@@ -20,8 +19,6 @@ aten = torch.ops.aten
 
 # onnxruntime's fast kernels work on blocks of channels; with fewer than these, one product is as fast.
 _FEWEST_IN, _FEWEST_OUT = 4, 4
-
-Call = Callable[..., fx.Node]
 
 
 def convolve_planes(source: fx.GraphModule) -> tuple[fx.GraphModule, PassReport]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Hashable
 from typing import Any
 
@@ -10,6 +11,8 @@ from torch import fx
 
 from .draft import Draft
 from .report import PassReport
+
+_OF_SIZES = {operator.add, operator.sub, operator.mul, operator.floordiv}
 
 
 def share_equal_nodes(source: fx.GraphModule) -> tuple[fx.GraphModule, PassReport]:
@@ -33,9 +36,9 @@ def _key(node: fx.Node) -> Hashable | None:
     if node.op == "get_attr":
         return (node.op, node.target)
     target = node.target
-    if node.op != "call_function" or not isinstance(target, torch._ops.OpOverload) or not node.users:
+    if node.op != "call_function" or not node.users:
         return None
-    if torch.Tag.nondeterministic_seeded in target.tags or target._schema.is_mutable:
+    if target not in _OF_SIZES and not _is_function(target):
         return None
     key = (target, _frozen(node.args), _frozen(node.kwargs))
     try:
@@ -43,6 +46,13 @@ def _key(node: fx.Node) -> Hashable | None:
     except TypeError:
         return None
     return key
+
+
+def _is_function(target: Any) -> bool:
+    """Say whether an operation of tensors gives the same each time, and changes nothing."""
+    if not isinstance(target, torch._ops.OpOverload):
+        return False
+    return torch.Tag.nondeterministic_seeded not in target.tags and not target._schema.is_mutable
 
 
 def _frozen(value: Any) -> Any:

@@ -34,6 +34,11 @@ def is_multiple(graph: fx.Graph, size: Any, of: Any, factor: int, step: int = 1)
     return all(_value(left, each) == factor * _value(right, each) for each in tried)
 
 
+def size_hint(size: Any) -> int:
+    """Return a size, or the example's where it is free."""
+    return int(size.node.hint) if isinstance(size, torch.SymInt) else int(size)
+
+
 def _expression(size: Any) -> Any:
     return size.node.expr if isinstance(size, torch.SymInt) else size
 

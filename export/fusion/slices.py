@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 
-from .calls import OPEN, caller
+from .calls import OPEN, Call, caller
 from .convolutions import Convolution, read_convolution
 from .draft import Draft
 from .report import PassReport
+from .sizes import size_hint
 
 aten = torch.ops.aten
 
-# Measured with onnxruntime on one core: below these, three dimensions at once are as fast.
-_MANY_TAPS = 125
-_MANY_CHANNELS, _BLOCK = 16, 8
+# onnxruntime's kernels for images work on blocks of so many channels (8 on older processors) and fill them up
+# with zeros: so the slices of a few channels stand side by side, as channels of one image.
+_BLOCK = 16
+_MOST_SIDE_BY_SIDE = 8
 
 
 def slice_depthwise(source: fx.GraphModule) -> tuple[fx.GraphModule, PassReport]:
@@ -25,6 +29,7 @@ def slice_depthwise(source: fx.GraphModule) -> tuple[fx.GraphModule, PassReport]
 
     onnxruntime has a fast CPU kernel for depthwise convolutions of images alone; for volumes it copies the
     neighbourhood of every voxel first. `conv(x)[d] = sum_k conv2d_k(x[d + k])` is exact, borders included.
+    Slices of few channels are taken several at a time, the kernel repeated for each.
     """
     draft = Draft(source, "slice_depthwise")
     for node in list(draft.graph.nodes):
@@ -35,8 +40,9 @@ def slice_depthwise(source: fx.GraphModule) -> tuple[fx.GraphModule, PassReport]
         if reason:
             draft.reject(node, reason)
             continue
-        draft.note(f"{node.name}: {convolution.kernel[0]} slices")
-        draft.replace(node, _sliced(draft, node, convolution))
+        abreast = _abreast(node.args[0], convolution.groups)
+        draft.note(f"{node.name}: {convolution.kernel[0]} slices, {abreast} side by side")
+        draft.replace(node, _sliced(draft, node, convolution, abreast))
     return draft.finish()
 
 
@@ -51,14 +57,26 @@ def _refusal(convolution: Convolution) -> str:
     keeps_size = convolution.padding is not None and [2 * side for side in convolution.padding] == reach
     if convolution.transposed or set(convolution.stride) != {1} or not keeps_size:
         return "its output has another size than its input"
-    channels = convolution.groups
-    in_blocks = channels % _BLOCK == 0 and channels >= _MANY_CHANNELS
-    if math.prod(convolution.kernel) < _MANY_TAPS and not in_blocks:
-        return "too few taps and channels for slices to be faster"
     return ""
 
 
-def _sliced(draft: Draft, node: fx.Node, convolution: Convolution) -> fx.Node:
+def _abreast(x: Any, channels: int) -> int:
+    """Return how many slices stand side by side, so that the fewest blocks of channels are computed.
+
+    Args:
+        x: the node of the volumes `(N, C, D, H, W)`; of its depth that of the example counts.
+        channels: C.
+    """
+    value = x.meta.get("val")
+    depth = size_hint(value.shape[2]) if isinstance(value, Tensor) else _BLOCK
+
+    def blocks(number: int) -> int:
+        return math.ceil(depth / number) * math.ceil(number * channels / _BLOCK)
+
+    return min(range(1, min(depth, _MOST_SIDE_BY_SIDE) + 1), key=blocks)
+
+
+def _sliced(draft: Draft, node: fx.Node, convolution: Convolution, abreast: int) -> fx.Node:
     """Insert the slices before a convolution of `x (N, C, D, H, W)`; return the node of their sum."""
     assert convolution.padding is not None
     margin, *padding = convolution.padding
@@ -67,21 +85,44 @@ def _sliced(draft: Draft, node: fx.Node, convolution: Convolution) -> fx.Node:
     call = caller(draft, node)
     x: Any = node.args[0]
     batch, depth, height, width = (call(aten.sym_size.int, x, axis) for axis in (0, 2, 3, 4))
+    behind = 0 if _fits(x, abreast) else abreast - 1
     turned = call(aten.transpose.int, x, 1, 2)  # (N, D, C, H, W)
-    padded = call(aten.constant_pad_nd.default, turned, [0] * 6 + [margin, margin])
+    padded = call(aten.constant_pad_nd.default, turned, [0] * 6 + [margin, margin + behind])
+    whole = _rounded_up(call, depth, abreast) if behind else depth
     total: fx.Node | None = None
     for tap in range(convolution.kernel[0]):
-        # From `tap * step` on as many slices as there were before the padding.
-        rest = 2 * margin - tap * step
-        part = call(aten.slice.Tensor, padded, 1, tap * step, -rest if rest else OPEN)
-        flat = call(aten.reshape.default, part, [-1, channels, height, width])  # (N D, C, H, W)
-        weight = draft.add_constant(f"{node.name}_tap{tap}", convolution.weight[:, :, tap], node)
+        first = tap * step
+        part = call(aten.slice.Tensor, padded, 1, first, _end(call, first, whole, 2 * margin, behind))
+        flat = call(aten.reshape.default, part, [-1, abreast * channels, height, width])
+        repeated = convolution.weight[:, :, tap].repeat(abreast, 1, 1, 1)
+        weight = draft.add_constant(f"{node.name}_tap{tap}", repeated, node)
         bias = None
         if tap == 0 and convolution.bias is not None:
-            bias = draft.add_constant(f"{node.name}_bias", convolution.bias, node)
-        done = call(aten.conv2d.default, flat, weight, bias, [1, 1], padding, dilation, channels)
+            bias = draft.add_constant(f"{node.name}_bias", convolution.bias.repeat(abreast), node)
+        done = call(aten.conv2d.default, flat, weight, bias, [1, 1], padding, dilation, abreast * channels)
         total = done if total is None else call(aten.add.Tensor, total, done)
-    stacked = call(aten.reshape.default, total, [batch, depth, channels, height, width])
-    whole = call(aten.transpose.int, stacked, 1, 2)
-    whole.meta = dict(node.meta)
-    return whole
+    stacked = call(aten.reshape.default, total, [batch, whole, channels, height, width])
+    if behind:
+        stacked = call(aten.slice.Tensor, stacked, 1, 0, depth)
+    out = call(aten.transpose.int, stacked, 1, 2)
+    out.meta = dict(node.meta)
+    return out
+
+
+def _fits(x: Any, abreast: int) -> bool:
+    """Say whether the depth is known to be a multiple of so many slices, at any size of the input."""
+    value = x.meta.get("val")
+    return isinstance(value, Tensor) and bool(statically_known_true(value.shape[2] % abreast == 0))
+
+
+def _rounded_up(call: Call, depth: fx.Node, abreast: int) -> fx.Node:
+    raised = call(operator.add, depth, abreast - 1)
+    return call(operator.mul, call(operator.floordiv, raised, abreast), abreast)
+
+
+def _end(call: Call, first: int, whole: fx.Node, margins: int, behind: int) -> Any:
+    """Return where the slices of a tap end: `whole` of them, of the padded ones, from `first` on."""
+    if behind:
+        return call(operator.add, whole, first) if first else whole
+    rest = margins - first
+    return -rest if rest else OPEN

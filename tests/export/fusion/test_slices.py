@@ -34,7 +34,7 @@ def test_slices_sum_to_the_convolution_borders_included(dilation, bias):
     graph = graph_for(network, x)
     sliced, report = slice_depthwise(graph)
     assert_exact(graph, sliced, x)
-    assert report.details == ("conv3d: 5 slices",)
+    assert report.details == ("conv3d: 5 slices, 4 side by side",)
     kinds = [node.target for node in sliced.graph.nodes]
     assert kinds.count(aten.conv2d.default) == 5
     assert aten.conv3d.default not in kinds
@@ -43,6 +43,26 @@ def test_slices_sum_to_the_convolution_borders_included(dilation, bias):
     again, report = slice_depthwise(sliced)
     assert again is sliced
     assert report.changed == 0
+
+
+@pytest.mark.parametrize(
+    ("channels", "depth", "kernel", "abreast"),
+    [(4, 8, 3, 4), (8, 9, 3, 2), (16, 6, 5, 1), (2, 9, 3, 5), (6, 7, 5, 7), (4, 2, 3, 2), (24, 6, 3, 2)],
+)
+def test_as_many_slices_stand_side_by_side_as_fill_whole_blocks(channels, depth, kernel, abreast):
+    network, x = depthwise(channels, kernel), torch.randn(2, channels, depth, 5, 6, dtype=torch.float64)
+    graph = graph_for(network, x)
+    sliced, report = slice_depthwise(graph)
+    assert report.details == (f"conv3d: {kernel} slices, {abreast} side by side",)
+    assert_exact(graph, sliced, x, sizes=(0, 1, 2, 3))
+
+
+def test_a_depth_that_is_known_to_fit_is_not_padded_further():
+    network, x = depthwise(4, 3), torch.randn(1, 4, 8, 5, 6, dtype=torch.float64)
+    graph = flatten(network.eval(), Example((x,), {}), (Freedom.BATCH,)).graph_module
+    sliced, _ = slice_depthwise(graph)
+    assert [node.target for node in sliced.graph.nodes].count(aten.slice.Tensor) == 3
+    assert_exact(graph, sliced, x, sizes=(0,))
 
 
 def test_convolutions_of_one_input_share_their_slices():
@@ -56,7 +76,7 @@ def test_convolutions_of_one_input_share_their_slices():
 
     network, x = Two(), volume()
     fused = fuse(graph_for(network, x), (x,), passes=cpu_passes()).graph_module
-    assert [node.target for node in fused.graph.nodes].count(aten.slice.Tensor) == 5
+    assert [node.target for node in fused.graph.nodes].count(aten.slice.Tensor) == 7
     torch.testing.assert_close(fused(x), network(x), atol=1e-12, rtol=1e-12)
 
 
@@ -65,7 +85,6 @@ def test_convolutions_of_one_input_share_their_slices():
     [
         (depthwise(padding=0), "another size"),
         (depthwise(stride=2), "another size"),
-        (depthwise(kernel=3), "too few taps and channels"),
     ],
 )
 def test_what_would_not_be_right_or_faster_comes_back_unchanged_with_the_reason(network, reason):
