@@ -7,7 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-import surgeon
+from surgeon.skips import locate
+from surgeon.splicing import splice_trace
+from surgeon.tracing import trace
 
 # Every operation of the search space.
 EDGES = (
@@ -66,14 +68,15 @@ def implanted(host: nn.Module, x: Tensor) -> nn.Module:
 
     genotype = CellGenotype(0.25, tuple(Edge(*edge) for edge in EDGES))
     cells: dict[str, nn.Module] = {}
-    for skip in surgeon.inspect(host, x).skips:
+    traced = trace(host, x)
+    for skip in locate(traced).skips:
         if skip.implantable:
             cell = DerivedCell(CellSpec(skip.merge_shape[1], x.ndim - 2, states=6), genotype)
             with torch.no_grad():
                 if cell.exit.gamma is not None:
                     cell.exit.gamma.fill_(0.5)
             cells[skip.id] = cell
-    network: nn.Module = surgeon.splice(host, x, cells).eval()
+    network: nn.Module = splice_trace(traced, cells).eval()
     return network
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import onnx
 import onnx_ir as ir
 import torch
 from onnx_ir.passes.common import TopologicalSortPass
+from onnxscript.rewriter.rules.common import slice_split_rule
 from torch.export import ExportedProgram
 
 from surgeon.errors import ExportError
@@ -63,7 +65,7 @@ def build_model(
         ExportError: an operation has no translation.
     """
     try:
-        with quiet():
+        with quiet(), _without_pairs():
             made = torch.onnx.export(
                 program,
                 dynamo=True,
@@ -88,6 +90,19 @@ def build_model(
     for key, value in metadata.items():
         model.metadata_props[key] = value if isinstance(value, str) else json.dumps(value)
     return model
+
+
+@contextlib.contextmanager
+def _without_pairs() -> Iterator[None]:
+    """Let the exporter leave out the one pattern that has two ends: two slices that are all of an axis.
+
+    It looks at every node of the graph for every node: seven minutes and more for ten thousand of them.
+    """
+    slice_split_rule.try_rewrite = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        del slice_split_rule.try_rewrite
 
 
 def write_model(model: ir.Model, path: Path) -> None:

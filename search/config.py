@@ -11,6 +11,7 @@ from surgeon.errors import InputError
 from .genotype import CellMerge, Inputs, Scope
 from .operations import OPERATIONS
 from .step.moving import Train
+from .step.optimizers import Kind
 from .step.precision import Precision
 
 _NOT_COMPARED = (
@@ -48,10 +49,13 @@ class Config(BaseModel):
         seed: of splits, start, batches and bootstrap.
         split: seed of the splits alone; None takes `seed`.
         fractions: shares of the subjects for training, validation and test.
-        weight_rate: SGD's learning rate for the weights of the search cells, at the start of a cosine.
+        weight_step: what moves the weights of the search cells: `adamw`, with which they learn in a few hundred
+            steps, or `sgd` as published for PC-DARTS, which takes thousands.
+        adamw_rate: AdamW's learning rate for them, at the start of a cosine to 0.
+        weight_rate: SGD's learning rate for them, at the start of a cosine.
         weight_rate_end: and at its end.
         momentum: SGD's momentum.
-        weight_decay: SGD's weight decay.
+        weight_decay: weight decay of the search cells' weights.
         architecture_step: what moves alpha and beta: `adam`, or `gaea` (exponentiated gradients on the
             simplex, arXiv 2004.07802).
         architecture_rate: Adam's learning rate for alpha and beta.
@@ -128,7 +132,7 @@ class Config(BaseModel):
     operations: tuple[str, ...] = Field(tuple(OPERATIONS), min_length=1)
     rotate: bool = False
     cell: Literal["batched", "reference"] = "batched"
-    epochs: int = Field(50, ge=1)
+    epochs: int = Field(15, ge=1)
     retrain_epochs: int = Field(50, ge=1)
     steps: int | None = Field(None, ge=1)
     batch_size: int = Field(8, ge=1)
@@ -137,6 +141,8 @@ class Config(BaseModel):
     seed: int = Field(0, ge=0)
     split: int | None = Field(None, ge=0)
     fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)
+    weight_step: Kind = "adamw"
+    adamw_rate: float = Field(1e-2, gt=0)
     weight_rate: float = Field(0.05, gt=0)
     weight_rate_end: float = Field(0.001, ge=0)
     momentum: float = Field(0.9, ge=0, lt=1)
@@ -150,7 +156,7 @@ class Config(BaseModel):
     search_cases: int = Field(16, ge=1)
     clip: float = Field(5.0, gt=0)
     gamma_factor: float = Field(10.0, gt=0)
-    retrain_optimizer: Literal["adamw", "sgd"] = "adamw"
+    retrain_optimizer: Kind = "adamw"
     retrain_rate: float = Field(1e-2, gt=0)
     retrain_decay: float = Field(1e-4, ge=0)
     baselines: tuple[Literal["adapter"], ...] = ()

@@ -16,6 +16,7 @@ from ..config import Config
 from ..randomness import generator_for
 from ..step.descent import cosine, set_rate
 from ..step.mirror import architecture_optimizer
+from ..step.optimizers import optimizer_of
 from ..step.supply import Supply
 from .selection import select_all
 from .stability import Watch, dominant_eigenvalue, identity_share
@@ -24,6 +25,13 @@ from .stability import Watch, dominant_eigenvalue, identity_share
 def first_moving_epoch(config: Config) -> int:
     """Return the epoch, from 0, in which alpha and beta begin to move."""
     return math.ceil(config.architecture_start * config.epochs)
+
+
+def rates_of_weights(config: Config) -> tuple[float, float]:
+    """Return the learning rate of the search cells' weights at the start of a cosine, and at its end."""
+    if config.weight_step == "adamw":
+        return config.adamw_rate, 0.0
+    return config.weight_rate, config.weight_rate_end
 
 
 class SearchPhase:
@@ -57,8 +65,13 @@ class SearchPhase:
         forward = supply.forward(network)
         weights = [weight for cell in cells.values() for weight in cell.weight_parameters()]
         architecture = [weight for one in architectures.values() for weight in one.parameters()]
-        of_weights = torch.optim.SGD(
-            weights, lr=config.weight_rate, momentum=config.momentum, weight_decay=config.weight_decay
+        self._start, self._end = rates_of_weights(config)
+        of_weights = optimizer_of(
+            config.weight_step,
+            weights,
+            rate=self._start,
+            momentum=config.momentum,
+            decay=config.weight_decay,
         )
         of_architecture = architecture_optimizer(tuple(architectures.values()), config)
         self._weights = supply.descent(
@@ -71,8 +84,7 @@ class SearchPhase:
 
     def begin_epoch(self, epoch: int) -> None:
         """Set the weights' learning rate: a cosine over the epochs."""
-        rate = cosine(self._config.weight_rate, self._config.weight_rate_end, epoch / self.epochs)
-        set_rate(self._weights.optimizer, rate)
+        set_rate(self._weights.optimizer, cosine(self._start, self._end, epoch / self.epochs))
 
     def step(self, epoch: int, step: int) -> Tensor:
         """Make an architecture step (after the first epochs) and a weight step; return the training loss."""

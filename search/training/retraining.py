@@ -11,6 +11,7 @@ from surgeon.splicing import SplicedNetwork
 
 from ..config import Config
 from ..step.descent import cosine, set_rate
+from ..step.optimizers import optimizer_of
 from ..step.supply import Supply
 
 
@@ -120,7 +121,4 @@ def _optimizer(implants: nn.Module, config: Config) -> torch.optim.Optimizer:
         {"params": kinds["gamma"], "weight_decay": 0.0},
         {"params": kinds["host"], "weight_decay": config.retrain_decay},
     ]
-    if config.retrain_optimizer == "adamw":
-        # Not fused: that goes through memory, and a gradient may lie in another order than its weight.
-        return torch.optim.AdamW(groups, lr=config.retrain_rate)
-    return torch.optim.SGD(groups, lr=config.retrain_rate, momentum=config.momentum)
+    return optimizer_of(config.retrain_optimizer, groups, rate=config.retrain_rate, momentum=config.momentum)

@@ -28,7 +28,7 @@ SeedOption = Annotated[
     typer.Option("--seed", help="Of splits, start, batches and bootstrap (0).", rich_help_panel=SEARCH_PANEL),
 ]
 EpochsOption = Annotated[
-    int | None, typer.Option("--epochs", help="Epochs of the search (50).", rich_help_panel=SEARCH_PANEL)
+    int | None, typer.Option("--epochs", help="Epochs of the search (15).", rich_help_panel=SEARCH_PANEL)
 ]
 RetrainOption = Annotated[
     int | None,

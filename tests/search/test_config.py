@@ -10,6 +10,7 @@ from surgeon.errors import InputError
 def test_the_defaults_are_those_of_the_method():
     config = Config()
     assert (config.states, config.partial, config.width, config.merge.value) == (4, 4, 0.25, "residual")
+    assert (config.weight_step, config.adamw_rate) == ("adamw", 1e-2)
     assert (config.architecture_rate, config.architecture_start, config.clip) == (6e-4, 0.3, 5.0)
 
 

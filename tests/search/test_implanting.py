@@ -202,6 +202,7 @@ def stop_at(phase, epoch, step):
             "cell": "reference",
             "rotate": True,
             "inputs": "both",
+            "weight_step": "sgd",
             "retrain_optimizer": "sgd",
             "architecture_step": "gaea",
         },
