@@ -49,7 +49,7 @@ class Config(BaseModel):
         seed: of splits, start, batches and bootstrap.
         split: seed of the splits alone; None takes `seed`.
         fractions: shares of the subjects for training, validation and test.
-        weight_step: what moves the weights of the search cells: `adamw`, with which they learn in a few hundred
+        weight_step: what moves the weights of the search cells: `adamw`, with which they learn in hundreds of
             steps, or `sgd` as published for PC-DARTS, which takes thousands.
         adamw_rate: AdamW's learning rate for them, at the start of a cosine to 0.
         weight_rate: SGD's learning rate for them, at the start of a cosine.

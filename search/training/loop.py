@@ -212,7 +212,7 @@ class Loop:
             raise GateError(
                 f"the training loss is {float(loss)}",
                 where=f"{phase.name}, epoch {position.epoch + 1}, step {position.step}",
-                fix="lower the learning rate (adamw_rate, retrain_rate), or look at the intensities of the images",
+                fix="lower the learning rate (adamw_rate, retrain_rate), or look at the images' intensities",
             )
         self.clock.rest()
         position.spend(time.perf_counter() - start)
