@@ -23,7 +23,8 @@ from .architecture import Architecture, Open
 from .frame import Entry, Exit
 from .layers import run_convolutions, run_pool, scaled
 from .reference import MixedOperation, SearchCell, check_architecture, shuffle_order, weights_of
-from .rows import Product, add_products, grid_of, to_maps, to_rows
+from .grid import Grid
+from .rows import Product, add_products
 from .spec import CellSpec
 
 
@@ -56,12 +57,12 @@ class Fan(nn.Module):
         self.register_buffer("blocks", blocks, persistent=False)
         self.register_buffer("copies", torch.eye(channels).repeat(1, edges), persistent=False)
 
-    def forward(self, x: Tensor, grid: tuple[int, ...], weights: Tensor, kept: Open) -> Tensor:
+    def forward(self, x: Tensor, grid: Grid, weights: Tensor, kept: Open) -> Tensor:
         """Weigh and sum the operations of every leaving edge.
 
         Args:
             x: the operated channels of the state, `(P, operated)`.
-            grid: `(N, *spatial)`.
+            grid: of the rows.
             weights: of edges and operations `(E, O)`: softmax(alpha) * softmax(beta).
             kept: of edges and operations; what is pruned on every edge here is not computed.
 
@@ -77,7 +78,7 @@ class Fan(nn.Module):
             if not any(kept[edge][column] for edge in self.leaving):
                 continue
             if isinstance(operation, nn.ModuleList):  # a user's own: one for each edge
-                outs = [to_rows(one(to_maps(x, grid))) for one in operation]
+                outs = [grid.rows(one(grid.maps(x))) for one in operation]
                 own.append(torch.cat(outs, dim=1) * scales[name])
             elif name in SHARING:
                 products.append(scaled(run_convolutions(operation, positive, grid), scales[name]))
@@ -96,7 +97,7 @@ class Fan(nn.Module):
         mine = weights.index_select(0, self.rows).index_select(1, self.columns)
         return dict(zip(self.names, mine.repeat_interleave(channels, dim=0).unbind(1), strict=True))
 
-    def _pooled(self, operation: nn.Module, x: Tensor, grid: tuple[int, ...], scale: Tensor) -> Product:
+    def _pooled(self, operation: nn.Module, x: Tensor, grid: Grid, scale: Tensor) -> Product:
         pool, norm = operation.children()
         assert isinstance(norm, BatchNorm)
         return Product(run_pool(pool, x, grid), self.copies, norm, scale, owned=True)
@@ -158,9 +159,9 @@ class BatchedSearchCell(nn.Module):
         """Map `skip (N, C, *spatial)`, and `decoder (N, D, *spatial)` if needed, to `(N, C, *spatial)`."""
         operation_weights, edge_weights = self.architecture()
         weights = operation_weights * edge_weights[:, None]  # (E, O)
-        grid = grid_of(skip)
+        grid = Grid.of(skip, self.spec.operated)
         kept = self.architecture.open_operations()
-        states = [to_rows(x) for x in self.entry(skip, decoder)]
+        states = [grid.rows(x) for x in self.entry(skip, decoder)]
         first = len(states)
         operated, bypass = self._places()
         edges: dict[int, Tensor] = {}
@@ -171,7 +172,7 @@ class BatchedSearchCell(nn.Module):
             passed = [Product(states[i], bypass * edge_weights[edge]) for edge, i in incoming]
             states.append(add_products([Product(mixed, operated), *passed]))
             edges.update(self._leave(len(states) - 1, states[-1], grid, weights, kept))
-        return self.exit.join(skip, states[first:])
+        return self.exit.join(skip, states[first:], grid)
 
     def _places(self) -> tuple[Tensor, Tensor]:
         """Return where channels go in a new state, as matrices: `(operated, inner)` and `(inner, inner)`."""
@@ -181,7 +182,7 @@ class BatchedSearchCell(nn.Module):
         return shuffled[: self.spec.operated], bypass.roll(self.offset, dims=0)
 
     def _leave(
-        self, source: int, x: Tensor, grid: tuple[int, ...], weights: Tensor, kept: Open
+        self, source: int, x: Tensor, grid: Grid, weights: Tensor, kept: Open
     ) -> Mapping[int, Tensor]:
         """Compute the edges that leave a state `(P, inner)`: their index, and `(P, operated)`."""
         if source >= len(self.fans):

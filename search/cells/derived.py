@@ -13,8 +13,9 @@ from surgeon.errors import InputError
 from ..genotype import CellGenotype
 from ..operations import GROUPED, OPERATIONS, OperationFactory, check_operations
 from .frame import Entry, Exit
-from .layers import run_convolutions, run_pool
-from .rows import Product, add_products, grid_of, to_rows
+from .layers import run_alone, run_convolutions
+from .grid import Grid
+from .rows import Product, add_products
 from .spec import CellSpec
 
 
@@ -71,8 +72,8 @@ class DerivedCell(nn.Module):
 
     def by_rows(self, skip: Tensor, decoder: Tensor | None = None) -> Tensor:
         """Do what `forward` does, in the way that trains faster on a CPU; equal up to rounding."""
-        grid = grid_of(skip)
-        states = [to_rows(x) for x in self.entry(skip, decoder)]
+        grid = Grid.of(skip, self.spec.inner)
+        states = [grid.rows(x) for x in self.entry(skip, decoder)]
         first = len(states)
         positive: dict[int, Tensor] = {}
         for incoming in self._plan:
@@ -89,10 +90,10 @@ class DerivedCell(nn.Module):
                     products.append(product)
                     terms.append(product.norm.bias)
                 else:
-                    terms.append(run_pool(operation, x, grid))
+                    terms.append(run_alone(operation, x, grid))
             total = functools.reduce(torch.add, terms)
             states.append(add_products(products, total) if products else total)
-        return self.exit.join(skip, states[first:])
+        return self.exit.join(skip, states[first:], grid)
 
 
 def _plan(spec: CellSpec, genotype: CellGenotype) -> tuple[tuple[tuple[int, int], ...], ...]:

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from ..genotype import CellMerge
 from ..operations import CONVOLUTIONS, BatchNorm
-from .rows import Product, add_products, grid_of, to_maps
+from .grid import Grid
+from .rows import Product, add_products
 from .spec import CellSpec
 
 
@@ -61,8 +62,8 @@ class Exit(nn.Module):
         # In mixed precision gamma is wider than the skip, and what follows shall not notice the cell.
         return out if self.gamma is None else skip + (self.gamma * out).to(skip.dtype)
 
-    def join(self, skip: Tensor, states: list[Tensor]) -> Tensor:
-        """Do what `forward` does with states as rows `(P, inner)`; returns `(N, C, *spatial)`.
+    def join(self, skip: Tensor, states: list[Tensor], grid: Grid) -> Tensor:
+        """Do what `forward` does with states as rows `(P, inner)` of a grid; returns `(N, C, *spatial)`.
 
         The result is laid out in memory as the skip is: hosts may ask for views that need it.
         """
@@ -72,7 +73,7 @@ class Exit(nn.Module):
             matrix, shift = matrix * self.gamma.flatten(), shift * self.gamma.flatten()
         parts = torch.split(matrix, states[0].shape[1])
         products = [Product(state, part) for state, part in zip(states, parts, strict=True)]
-        out = to_maps(add_products(products, shift), grid_of(skip))
+        out = grid.maps(add_products(products, shift))
         if skip.is_contiguous():
             out = out.contiguous()
         return out if self.gamma is None else skip + out.to(skip.dtype)

@@ -8,18 +8,19 @@ from torch import Tensor, nn
 
 from ..operations import BatchNorm
 from .depthwise import average, depthwise
-from .rows import Product, add_products, to_maps, to_rows
+from .grid import Grid
+from .rows import Product, add_products
 
 
 def run_convolutions(
-    operation: nn.Module, rows: Tensor, grid: tuple[int, ...], blocks: Tensor | None = None
+    operation: nn.Module, rows: Tensor, grid: Grid, blocks: Tensor | None = None
 ) -> Product:
     """Run the layers of an operation of convolutions up to its last product, which is left to the caller.
 
     Args:
         operation: ReLU, a depthwise convolution or none, a 1x1 convolution and a BatchNorm, once or repeated.
         rows: the input `(P, m)`, the first ReLU done.
-        grid: `(N, *spatial)`.
+        grid: of the rows.
         blocks: `(n, n)`, 1 where an input channel is in the group of an output channel; None for one group,
             or where the groups share their input.
     """
@@ -28,8 +29,8 @@ def run_convolutions(
     while True:
         if not _is_pointwise(layers[0]):
             filtered, *layers = layers
-            maps = depthwise(to_maps(rows, grid), _weight(filtered), _dilation(filtered))
-            rows, owned = to_rows(maps), True
+            kernel = grid.repeat(_weight(filtered))
+            rows, owned = grid.narrow(depthwise(grid.wide(rows), kernel, _dilation(filtered))), True
         mixed, norm, *layers = layers
         assert isinstance(norm, BatchNorm)
         product = Product(rows, _as_matrix(_weight(mixed), blocks), norm, norm.weight, owned)
@@ -38,11 +39,24 @@ def run_convolutions(
         rows, owned = add_products([product], norm.bias).relu_(), False
 
 
-def run_pool(operation: nn.Module, x: Tensor, grid: tuple[int, ...]) -> Tensor:
+_AVERAGES = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
+_POOLS = (*_AVERAGES, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
+
+
+def run_pool(operation: nn.Module, x: Tensor, grid: Grid) -> Tensor:
     """Pool rows `(P, C)`."""
-    maps = to_maps(x, grid)
-    averages = isinstance(operation, nn.AvgPool1d | nn.AvgPool2d | nn.AvgPool3d)
-    return to_rows(average(maps) if averages and maps.device.type == "cpu" else operation(maps))
+    maps = grid.wide(x)
+    averages = isinstance(operation, _AVERAGES) and maps.device.type == "cpu"
+    return grid.narrow(average(maps) if averages else operation(maps))
+
+
+def run_alone(operation: nn.Module, x: Tensor, grid: Grid) -> Tensor:
+    """Run an operation that is not made of convolutions, or is a user's own, on rows `(P, C)`."""
+    if isinstance(operation, nn.Identity):
+        return x
+    if isinstance(operation, _POOLS):
+        return run_pool(operation, x, grid)
+    return grid.rows(operation(grid.maps(x)))
 
 
 def scaled(product: Product, scale: Tensor) -> Product:

@@ -42,21 +42,6 @@ class Product:
     owned: bool = False
 
 
-def to_rows(maps: Tensor) -> Tensor:
-    """Turn `(N, C, *spatial)` into `(P, C)`, P positions of all images; no copy where channels are last."""
-    return maps.movedim(1, -1).reshape(-1, maps.shape[1])
-
-
-def to_maps(rows: Tensor, grid: tuple[int, ...]) -> Tensor:
-    """Turn `(P, C)` into `(N, C, *spatial)`, channels last in memory; `grid` is `(N, *spatial)`."""
-    return rows.view(*grid, rows.shape[1]).movedim(-1, 1)
-
-
-def grid_of(maps: Tensor) -> tuple[int, ...]:
-    """Return `(N, *spatial)` of `(N, C, *spatial)`."""
-    return (maps.shape[0], *maps.shape[2:])
-
-
 def add_products(products: Sequence[Product], start: Tensor | None = None) -> Tensor:
     """Add products `(P, n)`; norms in training take the statistics of the batch and remember them.
 
