@@ -35,8 +35,9 @@ def is_multiple(graph: fx.Graph, size: Any, of: Any, factor: int, step: int = 1)
 
 
 def size_hint(size: Any) -> int:
-    """Return a size, or the example's where it is free."""
-    return int(size.node.hint) if isinstance(size, torch.SymInt) else int(size)
+    """Return a size, or the example's where it is free; 1 where not even that is known."""
+    hint = size.node.hint if isinstance(size, torch.SymInt) else size
+    return hint if isinstance(hint, int) else 1
 
 
 def _expression(size: Any) -> Any:

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from ..operations import GROUPED, OPERATIONS, BatchNorm, OperationFactory, check_operations
 from .architecture import Architecture, Open
 from .frame import Entry, Exit
+from .grid import Grid
 from .layers import run_convolutions, run_pool, scaled
 from .reference import MixedOperation, SearchCell, check_architecture, shuffle_order, weights_of
-from .grid import Grid
 from .rows import Product, add_products
 from .spec import CellSpec
 
@@ -181,9 +181,7 @@ class BatchedSearchCell(nn.Module):
         bypass[: self.spec.operated] = 0
         return shuffled[: self.spec.operated], bypass.roll(self.offset, dims=0)
 
-    def _leave(
-        self, source: int, x: Tensor, grid: Grid, weights: Tensor, kept: Open
-    ) -> Mapping[int, Tensor]:
+    def _leave(self, source: int, x: Tensor, grid: Grid, weights: Tensor, kept: Open) -> Mapping[int, Tensor]:
         """Compute the edges that leave a state `(P, inner)`: their index, and `(P, operated)`."""
         if source >= len(self.fans):
             return {}

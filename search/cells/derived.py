@@ -13,8 +13,8 @@ from surgeon.errors import InputError
 from ..genotype import CellGenotype
 from ..operations import GROUPED, OPERATIONS, OperationFactory, check_operations
 from .frame import Entry, Exit
-from .layers import run_alone, run_convolutions
 from .grid import Grid
+from .layers import run_alone, run_convolutions
 from .rows import Product, add_products
 from .spec import CellSpec
 

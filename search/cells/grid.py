@@ -37,10 +37,10 @@ class Grid:
         return cls(images, spatial, max(n for n in range(1, most + 1) if images % n == 0))
 
     def rows(self, maps: Tensor) -> Tensor:
-        """Turn `(N, C, *spatial)` into `(P, C)`; no copy where channels are last and images follow each other."""
+        """Turn `(N, C, *spatial)` into `(P, C)`; no copy where channels are last, one image abreast."""
         last = maps.movedim(1, -1)
         if self.abreast > 1:
-            last = last.unflatten(0, (-1, self.abreast)).movedim(1, -2)
+            last = last.reshape(-1, self.abreast, *last.shape[1:]).movedim(1, -2)
         return last.reshape(-1, maps.shape[1])
 
     def maps(self, rows: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ class Grid:
         return last.reshape(self.images, *self.spatial, rows.shape[1]).movedim(-1, 1)
 
     def wide(self, rows: Tensor) -> Tensor:
-        """Turn `(P, C)` into `(N / abreast, abreast * C, *spatial)`, channels last in memory, without a copy."""
+        """Turn `(P, C)` into `(N / abreast, abreast * C, *spatial)`, channels last, without a copy."""
         return rows.view(-1, *self.spatial, self.abreast * rows.shape[1]).movedim(-1, 1)
 
     def narrow(self, wide: Tensor) -> Tensor:

@@ -12,9 +12,7 @@ from .grid import Grid
 from .rows import Product, add_products
 
 
-def run_convolutions(
-    operation: nn.Module, rows: Tensor, grid: Grid, blocks: Tensor | None = None
-) -> Product:
+def run_convolutions(operation: nn.Module, rows: Tensor, grid: Grid, blocks: Tensor | None = None) -> Product:
     """Run the layers of an operation of convolutions up to its last product, which is left to the caller.
 
     Args:
