@@ -7,7 +7,8 @@ against skips, states and image size, with the straight line that fits them best
 operation's time beside what it took. Seconds are those of the clock; those of the processor, which other work
 on the machine moves less, are kept beside them. How many steps a search takes, and how much time it spares in
 all, is measured by `benchmarks.search_length`.
-`python -m benchmarks.search_speed [--quick] [--json] [--threads N] [--device cuda] [--data DIR]`.
+`python -m benchmarks.search_speed [--quick] [--json] [--threads N] [--device cuda] [--data DIR] [HOST ...]`;
+with hosts named, series and estimate are left out.
 """
 
 from __future__ import annotations
@@ -65,25 +66,39 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--data", type=Path, default=ROOT.parent / "shared" / "data", help="holds nuclei/hpa.pt2"
     )
+    names = [case.name.split()[0] for case in CASES]
+    parser.add_argument(
+        "names", nargs="*", metavar="HOST", help=f"of {', '.join(names)}; all when none is given"
+    )
     options = parser.parse_args(arguments)
     place = Place(options.device, options.threads, options.data)
     parts = Parts(f"search_speed{'_quick' if options.quick else ''}_{place.device}_{place.threads}", SOURCES)
     rows = []
+    unknown = sorted(set(options.names) - set(names))
+    if unknown:
+        parser.error(f"no host is called {unknown[0]}")
     for case in QUICK if options.quick else CASES:
-        if case.name == HPA and not place.hpa.exists():
+        left_out = options.names and case.name.split()[0] not in options.names
+        if left_out or (case.name == HPA and not place.hpa.exists()):
             continue
         if case.name not in parts.parts:
             parts.keep(case.name, measured(case, place))
         rows.append(parts.parts[case.name])
         say((line if place.device == "cpu" else gpu_lines)(rows[-1]), options.json)
+    rest = {} if options.names else in_all(parts, place, options.json)
+    return conclude(summary(rows, rest, options.quick, place), options.json)
+
+
+def in_all(parts: Parts, place: Place, as_json: bool) -> dict[str, Any]:
+    """Measure what is of no one host: the series against work, and the estimate of an operation's time."""
     if "work" not in parts.parts:
         parts.keep("work", isolated(work_seconds, place, limit=LIMIT, start="spawn"))
     if "estimate" not in parts.parts:
         parts.keep("estimate", isolated(estimated, place, limit=LIMIT, start="spawn"))
-    say(estimate_line(parts.parts["estimate"]), options.json)
+    say(estimate_line(parts.parts["estimate"]), as_json)
     for name, found in parts.parts["work"].items():
-        say(f"seconds a step by {name}: {described(found)}", options.json)
-    return conclude(summary(rows, parts.parts, options.quick, place), options.json)
+        say(f"seconds a step by {name}: {described(found)}", as_json)
+    return {name: parts.parts[name] for name in ("work", "estimate")}
 
 
 def described(found: dict[str, Any]) -> str:
@@ -165,15 +180,9 @@ def estimate_line(found: dict[str, Any]) -> str:
     )
 
 
-def summary(rows: list[dict[str, Any]], parts: dict[str, Any], quick: bool, place: Place) -> dict[str, Any]:
+def summary(rows: list[dict[str, Any]], rest: dict[str, Any], quick: bool, place: Place) -> dict[str, Any]:
     """Hold the ratios against their bars."""
-    work, estimate = parts["work"], parts["estimate"]
-    off = abs(estimate["of_what_ran_seconds"] / estimate["took_seconds"] - 1)
-    targets = [Target.at_most("estimate of an operation's time: how far off", round(off, 2), 0.25)]
-    targets += [
-        Target.at_least(f"seconds by {name}: share explained by a line", round(found["explained"], 3), 0.95)
-        for name, found in work.items()
-    ]
+    targets = targets_of_all(**rest) if rest else []
     for row in rows:
         targets += cpu_targets(row) if place.device == "cpu" else gpu_targets(row)
     return {
@@ -185,11 +194,24 @@ def summary(rows: list[dict[str, Any]], parts: dict[str, Any], quick: bool, plac
         "threads": place.threads,
         "device": place.device,
         "rows": rows,
-        "work": work,
-        "estimate": estimate,
+        **rest,
         "targets": [target.to_dict() for target in targets],
-        "not_measured": absent(rows, place),
+        "not_measured": absent(place),
     }
+
+
+def targets_of_all(work: dict[str, Any], estimate: dict[str, Any]) -> list[Target]:
+    """Hold the estimate and the series against their bars."""
+    off = abs(estimate["of_what_ran_seconds"] / estimate["took_seconds"] - 1)
+    return [
+        Target.at_most("estimate of an operation's time: how far off", round(off, 2), 0.25),
+        *(
+            Target.at_least(
+                f"seconds by {name}: share explained by a line", round(found["explained"], 3), 0.95
+            )
+            for name, found in work.items()
+        ),
+    ]
 
 
 def cpu_targets(row: dict[str, Any]) -> list[Target]:
@@ -205,10 +227,10 @@ def cpu_targets(row: dict[str, Any]) -> list[Target]:
     ]
 
 
-def absent(rows: list[dict[str, Any]], place: Place) -> list[str]:
+def absent(place: Place) -> list[str]:
     """Name what could not be measured in this place."""
     found = [] if place.device != "cpu" else ["every figure of a GPU (none was asked for)"]
-    if all(row["name"] != HPA for row in rows):
+    if not place.hpa.exists():
         found.append(f"{HPA} as a host ({place.hpa.name} is not in the data)")
     return found
 
