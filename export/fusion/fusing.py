@@ -21,6 +21,7 @@ from .draft import count_nodes
 from .flops import FlopCounter
 from .joining import join_parallel_convolutions, merge_repeated_parts
 from .leading import fold_leading_batchnorm
+from .masks import choose_at_once
 from .neutral import remove_neutral
 from .ordering import absorb_channel_order
 from .parallel import sum_parallel_convolutions
@@ -43,6 +44,7 @@ PASSES: tuple[tuple[str, Pass], ...] = (
     ("fold_scale", fold_scale),
     ("fold_leading_batchnorm", fold_leading_batchnorm),
     ("drop_zero_channels", drop_zero_channels),
+    ("choose_at_once", choose_at_once),
     ("share_equal_nodes", share_equal_nodes),
     ("absorb_channel_order", absorb_channel_order),
     ("sum_parallel_convolutions", sum_parallel_convolutions),
