@@ -21,7 +21,7 @@ from .trace import Attempt, Example, Limits, Replay, Trace, TraceSummary, Way
 from .ways import export_graph, plain_graph_module, private_copy, symbolic_graph
 
 # Symbolic shape reasoning can run for minutes and still fail; a slower way is then tried.
-TIME_LIMIT = 20.0  # seconds
+TIME_LIMIT = 40.0  # seconds of the processor, twice what SwinUNETR 3-D takes
 _SHOWN = 3  # reasons why nothing could be traced; more would hide the first
 _PLACE = ", at "  # between what a tracer said and the line of the host
 
@@ -63,7 +63,7 @@ def trace(host: nn.Module, inputs: Any, kwargs: dict[str, Any] | None = None) ->
     best: tuple[fx.GraphModule, Way, tuple[Replay, ...]] | None = None
     attempts: list[Attempt] = []
     for way, build in _ways(subject):
-        bound = 10 * TIME_LIMIT if way is Way.EXPORT_FIXED else TIME_LIMIT
+        bound = 5 * TIME_LIMIT if way is Way.EXPORT_FIXED else TIME_LIMIT
         try:
             with time_limit(bound):
                 module = build()
