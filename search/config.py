@@ -50,9 +50,10 @@ class Config(BaseModel):
         split: seed of the splits alone; None takes `seed`.
         fractions: shares of the subjects for training, validation and test.
         weight_step: what moves the weights of the search cells: `adamw`, with which they learn in hundreds of
-            steps, or `sgd` as published for PC-DARTS, which takes thousands.
+            steps, or `sgd` as published for PC-DARTS, which takes thousands; None for `sgd` where `weight_rate`
+            is given, and else `adamw`.
         adamw_rate: AdamW's learning rate for them, at the start of a cosine to 0.
-        weight_rate: SGD's learning rate for them, at the start of a cosine.
+        weight_rate: SGD's learning rate for them, at the start of a cosine; None for 0.05.
         weight_rate_end: and at its end.
         momentum: SGD's momentum.
         weight_decay: weight decay of the search cells' weights.
@@ -141,9 +142,9 @@ class Config(BaseModel):
     seed: int = Field(0, ge=0)
     split: int | None = Field(None, ge=0)
     fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)
-    weight_step: Kind = "adamw"
+    weight_step: Kind | None = None
     adamw_rate: float = Field(1e-2, gt=0)
-    weight_rate: float = Field(0.05, gt=0)
+    weight_rate: float | None = Field(None, gt=0)
     weight_rate_end: float = Field(0.001, ge=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(3e-4, ge=0)
@@ -223,6 +224,8 @@ class Config(BaseModel):
             raise ValueError("fractions must be three shares above 0 that add up to 1")
         if len(set(self.operations)) != len(self.operations):
             raise ValueError("operations are named twice")
+        if self.weight_step == "adamw" and self.weight_rate is not None:
+            raise ValueError("weight_rate is SGD's; with weight_step adamw the rate is adamw_rate")
         if set(self.operations) == {"none"}:
             raise ValueError("operations hold nothing but none")
         return self

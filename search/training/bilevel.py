@@ -16,10 +16,12 @@ from ..config import Config
 from ..randomness import generator_for
 from ..step.descent import cosine, set_rate
 from ..step.mirror import architecture_optimizer
-from ..step.optimizers import optimizer_of
+from ..step.optimizers import Kind, optimizer_of
 from ..step.supply import Supply
 from .selection import select_all
 from .stability import Watch, dominant_eigenvalue, identity_share
+
+_SGD_RATE = 0.05
 
 
 def first_moving_epoch(config: Config) -> int:
@@ -27,11 +29,12 @@ def first_moving_epoch(config: Config) -> int:
     return math.ceil(config.architecture_start * config.epochs)
 
 
-def rates_of_weights(config: Config) -> tuple[float, float]:
-    """Return the learning rate of the search cells' weights at the start of a cosine, and at its end."""
-    if config.weight_step == "adamw":
-        return config.adamw_rate, 0.0
-    return config.weight_rate, config.weight_rate_end
+def step_of_weights(config: Config) -> tuple[Kind, float, float]:
+    """Return what moves the search cells' weights, and its rates at the start and the end of a cosine."""
+    kind = config.weight_step or ("adamw" if config.weight_rate is None else "sgd")
+    if kind == "adamw":
+        return kind, config.adamw_rate, 0.0
+    return kind, config.weight_rate or _SGD_RATE, config.weight_rate_end
 
 
 class SearchPhase:
@@ -65,9 +68,9 @@ class SearchPhase:
         forward = supply.forward(network)
         weights = [weight for cell in cells.values() for weight in cell.weight_parameters()]
         architecture = [weight for one in architectures.values() for weight in one.parameters()]
-        self._start, self._end = rates_of_weights(config)
+        kind, self._start, self._end = step_of_weights(config)
         of_weights = optimizer_of(
-            config.weight_step,
+            kind,
             weights,
             rate=self._start,
             momentum=config.momentum,

@@ -10,7 +10,7 @@ from surgeon.errors import InputError
 def test_the_defaults_are_those_of_the_method():
     config = Config()
     assert (config.states, config.partial, config.width, config.merge.value) == (4, 4, 0.25, "residual")
-    assert (config.weight_step, config.adamw_rate) == ("adamw", 1e-2)
+    assert (config.adamw_rate, config.weight_rate) == (1e-2, None)
     assert (config.architecture_rate, config.architecture_start, config.clip) == (6e-4, 0.3, 5.0)
 
 
@@ -26,6 +26,7 @@ def test_words_become_choices():
         ({"merge": "sum"}, "merge: Input should be 'residual' or 'replace'"),
         ({"fractions": (0.5, 0.5, 0.5)}, "fractions must be three shares above 0 that add up to 1"),
         ({"operations": ("sep3", "sep3")}, "operations are named twice"),
+        ({"weight_step": "adamw", "weight_rate": 0.1}, "weight_rate is SGD's"),
         ({"operations": ("none",)}, "operations hold nothing but none"),
     ],
 )
