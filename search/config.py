@@ -50,8 +50,8 @@ class Config(BaseModel):
         split: seed of the splits alone; None takes `seed`.
         fractions: shares of the subjects for training, validation and test.
         weight_step: what moves the weights of the search cells: `adamw`, with which they learn in hundreds of
-            steps, or `sgd` as published for PC-DARTS, which takes thousands; None for `sgd` where `weight_rate`
-            is given, and else `adamw`.
+            steps, or `sgd` as published for PC-DARTS, which takes thousands. None: `sgd` where
+            `weight_rate` is given, else `adamw`.
         adamw_rate: AdamW's learning rate for them, at the start of a cosine to 0.
         weight_rate: SGD's learning rate for them, at the start of a cosine; None for 0.05.
         weight_rate_end: and at its end.

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from .calls import OPEN, Call, caller
 from .convolutions import Convolution, read_convolution
 from .draft import Draft
 from .report import PassReport
+from .sizes import is_known_multiple
 
 aten = torch.ops.aten
 
@@ -139,7 +139,7 @@ def _in_pairs(place: _Place) -> str:
     """Compute two planes at a time from four products."""
     convolution, call = place.convolution, place.call
     assert convolution.padding is not None
-    even = _is_even(place.node)
+    even = is_known_multiple(place.node, 2, 2)
     planes = place.planes(0 if even else 1)
     x = [call(aten.slice.Tensor, planes, 1, i, i - 3 if i < 3 else OPEN, 2) for i in range(4)]
     first, middle, last = convolution.weight.double().unbind(2)
@@ -165,9 +165,3 @@ def _in_pairs(place: _Place) -> str:
         stacked = call(aten.slice.Tensor, stacked, 1, 0, depth)
     place.finish(stacked)
     return "2 planes at a time"
-
-
-def _is_even(node: fx.Node) -> bool:
-    """Say whether a convolution is known to make an even number of planes, at any size of its input."""
-    value = node.meta.get("val")
-    return isinstance(value, Tensor) and bool(statically_known_true(value.shape[2] % 2 == 0))

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 # Sizes tried for each free axis: expressions of sizes are sums and floors of quotients, which repeat.
 _TRIED = 48
@@ -32,6 +33,12 @@ def is_multiple(graph: fx.Graph, size: Any, of: Any, factor: int, step: int = 1)
     start = hints[symbol] % step or step
     tried = ({symbol: start + step * number} for number in range(_TRIED))
     return all(_value(left, each) == factor * _value(right, each) for each in tried)
+
+
+def is_known_multiple(node: fx.Node, axis: int, of: int) -> bool:
+    """Say whether a tensor's size along an axis is known to be a multiple, at any size of the inputs."""
+    value = node.meta.get("val")
+    return isinstance(value, Tensor) and bool(statically_known_true(value.shape[axis] % of == 0))
 
 
 def size_hint(size: Any) -> int:

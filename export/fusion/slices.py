@@ -8,13 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from .calls import OPEN, Call, caller
 from .convolutions import Convolution, read_convolution
 from .draft import Draft
 from .report import PassReport
-from .sizes import size_hint
+from .sizes import is_known_multiple, size_hint
 
 aten = torch.ops.aten
 
@@ -85,7 +84,7 @@ def _sliced(draft: Draft, node: fx.Node, convolution: Convolution, abreast: int)
     call = caller(draft, node)
     x: Any = node.args[0]
     batch, depth, height, width = (call(aten.sym_size.int, x, axis) for axis in (0, 2, 3, 4))
-    behind = 0 if _fits(x, abreast) else abreast - 1
+    behind = 0 if is_known_multiple(x, 2, abreast) else abreast - 1
     turned = call(aten.transpose.int, x, 1, 2)  # (N, D, C, H, W)
     padded = call(aten.constant_pad_nd.default, turned, [0] * 6 + [margin, margin + behind])
     whole = _rounded_up(call, depth, abreast) if behind else depth
@@ -107,12 +106,6 @@ def _sliced(draft: Draft, node: fx.Node, convolution: Convolution, abreast: int)
     out = call(aten.transpose.int, stacked, 1, 2)
     out.meta = dict(node.meta)
     return out
-
-
-def _fits(x: Any, abreast: int) -> bool:
-    """Say whether the depth is known to be a multiple of so many slices, at any size of the input."""
-    value = x.meta.get("val")
-    return isinstance(value, Tensor) and bool(statically_known_true(value.shape[2] % abreast == 0))
 
 
 def _rounded_up(call: Call, depth: fx.Node, abreast: int) -> fx.Node:
