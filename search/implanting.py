@@ -21,6 +21,7 @@ from .decision.comparison import train_contenders, with_comparison
 from .decision.finding import find_implant
 from .decision.outcome import Outcome, Verdict, compare_networks
 from .decision.panel import seat_panel
+from .decision.reconsidering import reconsider
 from .fleet import together
 from .forecast import Forecast, choose_compilation, described, known_paces, plan_chapters, reported
 from .genotype import Genotype
@@ -139,6 +140,7 @@ def _operate(plan: Plan, out: Path | None, resume: bool, watcher: _Watcher) -> I
         found = find_implant(plan, supply, loop)
         baselines = train_baselines(plan, supply, loop)
         rows = train_contenders(plan, supply, loop, found) if plan.config.compare else ()
+        found = reconsider(plan, supply, loop, found, rows) if rows else found
         supply.cache.clear()
     network = found.trained.network
     outcome = compare_networks(plan, network, {name: one.network for name, one in baselines.items()})

@@ -25,7 +25,7 @@ from ..genotype import Form, Genotype
 from ..planning import Plan, draw_batches
 from ..step.moving import Train
 from ..step.supply import Supply
-from ..training.loop import Loop
+from ..training.loop import Loop, Position
 from ..training.stages import Trained, train_genotype
 from .contest import first_epochs
 from .finding import Found
@@ -66,7 +66,8 @@ class Row:
         trainable: number of parameters that were trained.
         seconds: of all its trainings.
         rate: learning rate that validation chose; None where nothing was trained.
-        validation_dice: with that rate.
+        position: of the training in full.
+        facts: of that training: best epoch and validation Dice.
     """
 
     contender: Contender
@@ -74,7 +75,17 @@ class Row:
     trainable: int
     seconds: float
     rate: float | None
-    validation_dice: float
+    position: Position
+    facts: Mapping[str, Any]
+
+    @property
+    def has_frozen_host(self) -> bool:
+        """Whether every parameter of the host is as it was."""
+        return self.contender.train is Train.CELLS
+
+    def trained(self, plan: Plan) -> Trained:
+        """Return what its training in full came to, where the host is frozen."""
+        return Trained(self.build(plan), self.position, {**self.facts, "retrain_rate": self.rate})
 
     def build(self, plan: Plan) -> SplicedNetwork:
         """Build the network again."""
@@ -138,7 +149,7 @@ def _renormed(plan: Plan, supply: Supply) -> Row | None:
     dice = supply.score(network).dice_mean
     contender = Contender("renormed", "host, BatchNorm estimated again", nothing(plan.config).genotype)
     state = {name: value.cpu() for name, value in network.state_dict().items() if "running_" in name}
-    return Row(contender, state, 0, 0.0, None, dice)
+    return Row(contender, state, 0, 0.0, None, Position(), {"validation_dice": dice})
 
 
 def _trained(plan: Plan, supply: Supply, loop: Loop, contender: Contender, trials: Trials) -> Row:
@@ -158,7 +169,8 @@ def _trained(plan: Plan, supply: Supply, loop: Loop, contender: Contender, trial
         count_trained(trained),
         tried.seconds + trained.position.seconds,
         tried.rate,
-        trained.facts["validation_dice"],
+        trained.position,
+        trained.facts,
     )
 
 
@@ -215,11 +227,11 @@ def with_comparison(plan: Plan, outcome: Outcome, found: Found, rows: Sequence[R
         facts = {
             "name": row.contender.name,
             "words": row.contender.words,
-            "frozen": row.contender.train is Train.CELLS,
+            "frozen": row.has_frozen_host,
             "trainable": row.trainable,
             "rate": row.rate,
             "seconds": round(row.seconds, 3),
-            "validation_dice": row.validation_dice,
+            "validation_dice": row.facts["validation_dice"],
         }
         table.append(facts | describe_row(plan, network, reached, host))
     return replace(outcome, scores=scores, comparison=tuple(table))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ..entrants import FIXED, Entrant, nothing, plain_entrants, random_entrants, wider_entrants
@@ -30,7 +30,7 @@ from .panel import seat_panel
 from .perturbation import BATCHES, select_by_perturbation
 from .prices import Budget, Price, Prices
 from .settling import Settling
-from .timings import Timings, added_time, known_prices
+from .timings import Timings, known_prices, price_of
 from .trials import Trials
 
 _DRAWS = 200
@@ -48,6 +48,7 @@ class Found:
         ended: why it ended.
         contest: the short list, as plain JSON; None where there was none.
         prices: what everything costs; None where nobody asked.
+        beside: seconds of other trainings that it was chosen from (`reconsider`).
     """
 
     genotype: Genotype
@@ -56,6 +57,7 @@ class Found:
     ended: str
     contest: dict[str, Any] | None = None
     prices: Prices | None = None
+    beside: float = 0.0
 
     @property
     def trained_name(self) -> str:
@@ -64,9 +66,9 @@ class Found:
 
     @property
     def seconds(self) -> float:
-        """Time of everything that trained: the search, the short list, the training in full."""
+        """Time of everything that trained: the search, the short list, what was trained in full."""
         brief = sum(row["seconds"] for row in (self.contest or {}).get("rows", ()))
-        return float(self.search.seconds + brief + self.trained.position.seconds)
+        return float(self.search.seconds + brief + self.trained.position.seconds + self.beside)
 
 
 def find_implant(plan: Plan, supply: Supply, loop: Loop) -> Found:
@@ -208,14 +210,12 @@ class ShortList:
     def _enter(self, entrants: Iterable[Entrant], rate: float | None = None) -> None:
         """Put entrants on the list with their price; what is there already, or costs nothing, stays out."""
         for entrant in entrants:
-            price = self._prices.of(entrant.genotype)
             twin = self._twin(entrant)
             if twin:
                 self._same[entrant.name] = twin
-            if twin or price == Price():
+            if twin or self._prices.of(entrant.genotype) == Price():
                 continue
-            if self._budget.latency is not None:
-                price = replace(price, milliseconds=added_time(entrant, self._plan, self._timings))
+            price = price_of(entrant, self._plan, self._prices, self._timings)
             self._standings[entrant.name] = Standing(entrant, price, rate=rate, refusal=self._refusal(price))
 
     def _twin(self, entrant: Entrant) -> str:

@@ -45,11 +45,14 @@ class Settling:
         supply: batches, cases and loss.
         loop: what runs the phases.
         prices: of everything that can be put onto the skips.
+
+    Attributes:
+        host: scores of the host on the validation cases.
     """
 
     def __init__(self, plan: Plan, supply: Supply, loop: Loop, prices: Prices) -> None:
         self._plan, self._supply, self._loop, self._prices = plan, supply, loop, prices
-        self._host = self._scores(plan.host, supply.cohort)
+        self.host = self.scores(plan.host)
 
     def settle(self, choice: Choice, standing: Standing | None, host: Scores) -> Settled:
         """Train what was chosen in full; go back to the host if the evidence does not bear it out.
@@ -65,7 +68,7 @@ class Settling:
         doubt = self._doubt(trained, standing, host)
         if doubt:
             return self._drop(replace(choice, name="nothing", reason=f"{choice.name}, {doubt}"))
-        genotype, trained = self._thinned(choice.genotype, trained)
+        genotype, trained = self.thinned(choice.genotype, trained)
         return Settled(genotype, trained, choice)
 
     def _train(self, genotype: Genotype, rate: float | None) -> Trained:
@@ -81,7 +84,7 @@ class Settling:
         subjects decides, as long as the few do not find the host better.
         """
         config = self._plan.config
-        here = bootstrap_gain(self._host, self._scores(trained.network, self._supply.cohort), config.seed)
+        here = bootstrap_gain(self.host, self.scores(trained.network), config.seed)
         words = f"{here['dice_mean']:+.4f} ({here['low']:+.4f} to {here['high']:+.4f}) on validation"
         if here["low"] > 0 and here["dice_mean"] >= config.least_gain:
             return ""
@@ -98,12 +101,17 @@ class Settling:
         )
 
     def _drop(self, choice: Choice) -> Settled:
-        facts = dict.fromkeys(("validation_dice_before", "validation_dice"), self._host.dice_mean)
+        facts = dict.fromkeys(("validation_dice_before", "validation_dice"), self.host.dice_mean)
         untouched = Trained(self._plan.splice({}), Position(), {"best_epoch": 0, **facts})
         return Settled(nothing(self._plan.config).genotype, untouched, choice)
 
-    def _thinned(self, genotype: Genotype, trained: Trained) -> tuple[Genotype, Trained]:
-        """Take away, the dearest first, what is not missed on a skip."""
+    def thinned(self, genotype: Genotype, trained: Trained) -> tuple[Genotype, Trained]:
+        """Take away, the dearest first, what is not missed on a skip.
+
+        Args:
+            genotype: what was trained.
+            trained: the network with it, trained in full.
+        """
         left: dict[str, nn.Module] = dict(trained.network.get_submodule("implants").named_children())
         network, best = trained.network, self._worth(trained.network)
         prices = {skip_id: self._prices.of_cell(skip_id, genotype.cell(skip_id)) for skip_id in left}
@@ -119,7 +127,7 @@ class Settling:
         dropped = prices.keys() - left.keys()
         if not dropped:
             return genotype, trained
-        reached = self._scores(network, self._supply.cohort).dice_mean
+        reached = self.scores(network).dice_mean
         facts = {**trained.facts, "validation_dice": reached, "taken_away": sorted(dropped)}
         return genotype.without(dropped, self._plan.specs), replace(trained, network=network, facts=facts)
 
@@ -131,8 +139,13 @@ class Settling:
         """
         splits = self._plan.splits
         every = self._plan.cohort.select((*splits.train, *splits.validation))
-        return self._scores(network, self._supply.cohort if self._supply.choosing else every).dice_mean
+        return self.scores(network, None if self._supply.choosing else every).dice_mean
 
-    def _scores(self, network: nn.Module, cohort: Cohort) -> Scores:
+    def scores(self, network: nn.Module, cohort: Cohort | None = None) -> Scores:
+        """Score a network on cases; None takes those of validation.
+
+        Raises:
+            Stopped: the user stopped it.
+        """
         self._loop.check_stop()
-        return replace(self._supply, cohort=cohort).score(network)
+        return replace(self._supply, cohort=cohort or self._supply.cohort).score(network)

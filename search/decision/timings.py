@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from ..assembly import build_derived_cells
@@ -12,7 +13,7 @@ from ..entrants import Entrant
 from ..fleet import Fleet
 from ..planning import Plan
 from ..runs import RunFolder
-from .prices import Prices, list_prices, measure_times, time_host
+from .prices import Price, Prices, list_prices, measure_times, time_host
 
 _FILE = "checkpoints/latency.json"
 
@@ -54,6 +55,14 @@ def known_prices(plan: Plan, timings: Timings) -> Prices:
         "operations", lambda: measure_times(prices, inputs, plan.anatomy, plan.specs, plan.table)
     )
     return prices.with_times(host, measured)
+
+
+def price_of(entrant: Entrant, plan: Plan, prices: Prices, timings: Timings) -> Price:
+    """Return what an entrant adds to its host; its time is measured whole where a budget limits it."""
+    price = prices.of(entrant.genotype)
+    if plan.config.max_latency is None:
+        return price
+    return replace(price, milliseconds=added_time(entrant, plan, timings))
 
 
 def added_time(entrant: Entrant, plan: Plan, timings: Timings) -> float:
