@@ -25,7 +25,7 @@ import torch
 
 from benchmarks.gain.kept import KeptParts, places
 from benchmarks.gain.runs import KEPT, QUICK, WHOLE, Size, run_part
-from benchmarks.gain.tables import bar_lines, bars, lines, summary_targets, targets
+from benchmarks.gain.tables import bar_lines, bars, lines, summary_targets, targets, together
 from benchmarks.gain.tasks import TASKS, Place, Task
 from benchmarks.record import ROOT, commit, conclude, machine, say, versions
 from surgeon.errors import Stopped
@@ -120,7 +120,7 @@ def summary(parts: Mapping[str, list[dict[str, Any]]], size: Size, tasks: Sequen
     }
     reached = [target for name, found in parts.items() for target in targets(name, found)]
     return {
-        "lines": [line for name, found in parts.items() for line in lines(name, found)],
+        "lines": [*(line for name, found in parts.items() for line in lines(name, found)), *together(parts)],
         "targets": [target.to_dict() for target in (*reached, *summary_targets(parts))],
         "not_measured": [name for name in wanted if name not in there],
         "size": size.name,

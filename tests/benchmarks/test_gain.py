@@ -25,6 +25,7 @@ from benchmarks.gain.tables import (
     share_spent,
     summary_targets,
     targets,
+    together,
 )
 from benchmarks.gain.tasks import TASKS, Place, Task, deal
 from benchmarks.gain.volumes import SHIFTS
@@ -114,6 +115,17 @@ def test_a_search_is_only_compared_at_equal_cost_where_there_were_random_cells_e
     (mean,) = (t for t in summary_targets({"lines": [cheaper]}) if t.name.endswith("cost, mean"))
     assert mean.value == pytest.approx(0.1)
     assert "- random-search cost 80 % of what the search cost" in lines("lines", [rows])
+
+
+def test_all_tasks_together_count_alike_however_many_images_they_have():
+    lost = part(host=(0.1, 0.1), implanted=(0.7, 0.7), searched=(0.4, 0.4), random1=(0.5, 0.5))
+    won = part(host=(0.1, 0.1), implanted=(0.7, 0.7), searched=(0.8, 0.8), random1=(0.5, 0.5))
+    twice = [lost, {**lost, "split": 1}]
+    (told, _) = together({"lines": twice, "slices": [won], "right": [part(host=(0.1, 0.1))]})
+    assert told.startswith(
+        "all tasks: search over random-search +0.1000 (+0.1000 to +0.1000), which cost 30 %"
+    )
+    assert together({"right": [part(host=(0.1, 0.1))]}) == []
 
 
 def test_cost_is_compared_with_that_of_the_best_row_with_a_frozen_host():
