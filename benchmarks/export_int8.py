@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from benchmarks.export_hosts import HOSTS, implanted, settle
 
-STEPS, BATCH, CALIBRATED, SCORED = 60, 1, 4, 4
+STEPS, BATCH, CALIBRATED, SCORED = 120, 1, 4, 4
 
 
 def quantised(name: str, threads: int) -> dict[str, Any]:

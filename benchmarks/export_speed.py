@@ -54,6 +54,8 @@ SOURCES = (
         for name in ("fusion", "gpu", "hosts", "int8", "rivals", "speed", "timing")
     ),
 )
+Render = Callable[[dict[str, Any]], str]
+MeasuredPart = tuple[str, Callable[[], dict[str, Any]], Render]
 QUICK = ("unet", "segresnet")
 NOT_MEASURED = ("GPU: fp16 p50 over eager fp32 and over the best other fp16 path, roofline bounds (no GPU)",)
 
@@ -79,7 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     parser.add_argument("--fusion", action="store_true", help="count what each pass spares, and time nothing")
-    parser.add_argument("--no-int8", action="store_true", help="leave int8 out")
+    parser.add_argument(
+        "--int8", choices=("on", "off", "only"), default="on", help="beside float32, or alone"
+    )
     parser.add_argument("names", nargs="*", help="hosts, or networks of the table; all when none is given")
     return parser
 
@@ -88,23 +92,7 @@ def measured(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Measure host after host, in float32 and in int8, each a part; a finished one is not run again."""
     chosen = options.names or (QUICK if options.quick else tuple(HOSTS))
     parts = Parts("export_speed", SOURCES) if not options.quick else None
-    wanted: list[tuple[str, Callable[[], dict[str, Any]], Callable[[dict[str, Any]], str]]] = []
-    for name in chosen:
-        if options.fusion:
-            part = f"{name} fusion"
-            wanted.append((part, partial(_isolated, part, fused, name), fusion_lines))
-            continue
-        if options.device == "cuda":
-            part = f"{name} cuda"
-            wanted.append((part, partial(_isolated, part, measured_on_gpu, name), gpu_line))
-            continue
-        compiled, threads = not options.no_compile, options.threads or threads_here()
-        part = name if threads == threads_here() else f"{name} x{threads}"
-        wanted.append((part, partial(_isolated, part, operated, name, compiled, threads), line))
-        if not options.no_int8:
-            wanted.append(
-                (f"{part} int8", partial(_isolated, f"{part} int8", quantised, name, threads), int8_line)
-            )
+    wanted = [part for name in chosen for part in _parts_of(name, options)]
     left = options.parts
     rows = []
     for name, measure, render in wanted:
@@ -119,6 +107,25 @@ def measured(options: argparse.Namespace) -> list[dict[str, Any]]:
         rows.append(row)
         say(f"{name:12} FAILED {row['failure']}" if "failure" in row else render(row), options.json)
     return rows
+
+
+def _parts_of(name: str, options: argparse.Namespace) -> list[MeasuredPart]:
+    """List what is measured of a host: the name of each part, how, and how it reads."""
+    threads = options.threads or threads_here()
+    part = name if threads == threads_here() else f"{name} x{threads}"
+
+    def made(part: str, render: Render, measure: Callable[..., dict[str, Any]], *more: Any) -> MeasuredPart:
+        return part, partial(_isolated, part, measure, name, *more), render
+
+    if options.fusion:
+        return [made(f"{name} fusion", fusion_lines, fused)]
+    if options.device == "cuda":
+        return [made(f"{name} cuda", gpu_line, measured_on_gpu)]
+    in_int8 = made(f"{part} int8", int8_line, quantised, threads)
+    if options.int8 == "only":
+        return [in_int8]
+    plain = made(part, line, operated, not options.no_compile, threads)
+    return [plain] if options.int8 == "off" else [plain, in_int8]
 
 
 def _isolated(name: str, measure: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:

@@ -61,6 +61,12 @@ def test_each_host_and_its_int8_are_parts_that_are_measured_once(measured, capsy
     assert "holds   hosts exported with parity: 2 (bar 2)" in said
 
 
+def test_int8_is_left_out_or_measured_alone(measured):
+    main(["--int8", "off", "unet"])
+    main(["--int8", "only", "dynunet"])
+    assert measured == ["unet", "dynunet int8"]
+
+
 def test_what_cells_add_is_over_what_they_add_in_the_plain_export():
     assert ratios(FILES, TORCH) == {
         ADDED: 0.4,
