@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..entrants import FIXED, Entrant, nothing, plain_entrants, random_entrants, wider_entrants
@@ -108,6 +108,7 @@ class ShortList:
         self._prices = known_prices(plan, self._timings)
         self._standings: dict[str, Standing] = {}
         self._through: set[str] = set()  # the last round
+        self._tuned: set[str] = set()  # their learning rate
         self._same: dict[str, str] = {}  # what came to a genotype that was on the list already
         self._panel = seat_panel(plan, supply)
         self._trials = Trials(plan, loop, self._panel)
@@ -129,7 +130,7 @@ class ShortList:
             self._round(self._unfinished(), 2)
         choice = choose(list(self._standings.values()), self.host, self._nothing, self._config)
         settling = Settling(self._plan, self._supply, self._loop, self._prices)
-        settled = settling.settle(choice, self._standings.get(choice.name), self.host)
+        settled = settling.settle(choice, self._with_own_rate(choice.name), self.host)
         contest = describe_contest(list(self._standings.values()), self.host, settled.choice, self._config)
         contest |= {"judges": self._panel.to_dict(), "same": self._same, "trained": choice.name}
         position = searched.position if searched else Position()
@@ -207,6 +208,19 @@ class ShortList:
         rates = [one.rate for name, one in self._standings.items() if name.startswith(FIXED)]
         return next((rate for rate in rates if rate is not None), None)
 
+    def _with_own_rate(self, name: str) -> Standing | None:
+        """Return the standing of what was chosen, with the learning rate that suits it; None for nothing.
+
+        Until now a cell has had the rate of the fixed one.
+        """
+        one = self._standings.get(name)
+        if one is None or name in self._tuned:
+            return one
+        brief = self._config.model_copy(update={"retrain_epochs": self._epochs(1)})
+        tried = self._trials.tune(f"rate-{name}", one.entrant.genotype, brief)
+        self._standings[name] = replace(one, rate=tried.rate, seconds=one.seconds + tried.seconds)
+        return self._standings[name]
+
     def _enter(self, entrants: Iterable[Entrant], rate: float | None = None) -> None:
         """Put entrants on the list with their price; what is there already, or costs nothing, stays out."""
         for entrant in entrants:
@@ -225,8 +239,7 @@ class ShortList:
 
     def _round(self, standings: Iterable[Standing], number: int, *, tuning: bool = False) -> None:
         """Train entrants briefly and have them judged; tuning also finds the learning rate of each."""
-        config, steps = self._config, self._supply.training.steps
-        epochs = first_epochs(config, steps) if number == 1 else last_epochs(config, steps)
+        config, epochs = self._config, self._epochs(number)
         train = self._trials.tune if tuning else self._trials.run
         for one in standings:
             if one.refusal:
@@ -235,6 +248,13 @@ class ShortList:
             brief = config.model_copy(update=changes)
             tried = train(f"try-{one.entrant.name}-{number}", one.entrant.genotype, brief)
             self._standings[one.entrant.name] = after_round(one, epochs, tried)
+            if tuning:
+                self._tuned.add(one.entrant.name)
+
+    def _epochs(self, number: int) -> int:
+        """Return the epochs of a round."""
+        count = first_epochs if number == 1 else last_epochs
+        return count(self._config, self._supply.training.steps)
 
 
 def _worths(searched: Searched) -> Mapping[str, Mapping[str, Mapping[str, float]]]:

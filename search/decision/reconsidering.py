@@ -48,7 +48,7 @@ def reconsider(plan: Plan, supply: Supply, loop: Loop, found: Found, rows: Seque
     if not supply.choosing or plan.config.train is not Train.CELLS:
         return found
     first = found.contest["recommended"]
-    others = {row.contender.name: row for row in rows if _is_another(row, first, none.genotype)}
+    others = {_named(row, first): row for row in rows if _is_implant(row, none.genotype)}
     settling = Settling(plan, supply, loop, prices)
     timings = Timings(loop.folder, plan.fleet)
 
@@ -64,9 +64,15 @@ def reconsider(plan: Plan, supply: Supply, loop: Loop, found: Found, rows: Seque
     return _with_choice(plan, settling, found, others, choice) if choice.name in others else found
 
 
-def _is_another(row: Row, first: str, nowhere: Genotype) -> bool:
-    """Tell whether a row puts something onto the skips of a frozen host, and was not chosen already."""
-    return row.has_frozen_host and row.contender.genotype != nowhere and row.contender.name != first
+def _is_implant(row: Row, nowhere: Genotype) -> bool:
+    """Tell whether a row puts something onto the skips of a frozen host."""
+    return row.has_frozen_host and row.contender.genotype != nowhere
+
+
+def _named(row: Row, first: str) -> str:
+    """Name a row apart from what the short list chose, which may have been trained in the comparison too."""
+    name = row.contender.name
+    return f"{name} (trained again)" if name == first else name
 
 
 def _with_choice(
@@ -81,6 +87,6 @@ def _with_choice(
         found,
         genotype=genotype,
         trained=trained,
-        contest=contest | {"recommended": choice.name, "reason": words},
+        contest=contest | {"recommended": row.contender.name, "reason": words},
         beside=spent - trained.position.seconds,
     )

@@ -211,6 +211,7 @@ class _Schedule:
         entrants = len(self._plain) + len(self._wider) + len(kinds)
         last = self._trials(CELL, ("",), last=True) * (most_kept(entrants) + 1 + len(self._wider))
         yield Chapter("last", "last round", r"try-.*-2(-fold\d+)?", tuple(last))
+        yield Chapter("rate", "learning rate", "rate-.*", tuple(self._trials(CELL, RATES)))
 
     def _trials(self, kind: str, rates: Iterable[str], *, last: bool = False) -> list[Training]:
         """Return the brief trainings of an entrant: one for each rate and fold."""

@@ -58,6 +58,19 @@ def test_only_the_recommended_one_is_scored_on_the_test_subjects(found):
     assert "try-sep3-2" in history
 
 
+def test_what_is_chosen_is_trained_with_the_best_of_three_rates(found):
+    result, out = found
+    finalists = result.report["finalists"]
+    history = [json.loads(line)["phase"] for line in (out / "history.jsonl").read_text().splitlines()]
+    plain = {"affine", "adapter", "sep3"}  # theirs was found in the first round
+    word = "try" if finalists["trained"] in plain else "rate"
+    name = f"{word}-{finalists['trained']}" + ("-1" if word == "try" else "")
+    assert {f"{name}{rate}" for rate in ("", "-slower", "-faster")} <= set(history)
+    chosen = next(row for row in finalists["rows"] if row["name"] == finalists["trained"])
+    assert result.report["search"].get("retrain_rate", chosen["rate"]) == chosen["rate"]
+    assert any(chosen["rate"] == pytest.approx(share * 0.02) for share in (0.3, 1.0, 3.0))
+
+
 @pytest.mark.slow
 def test_a_run_with_a_short_list_resumes_to_the_same_bits(data, found, tmp_path):
     def stop(event):

@@ -88,6 +88,16 @@ def test_the_recommendation_stays_where_nothing_else_is_better_or_as_good_and_ch
     assert scene.reconsider(given) is given
 
 
+def test_another_training_of_the_same_may_be_better(scene):
+    sep3 = scene.rows[-1]
+    idle = scene._train("sep3 that hardly moves", sep3.contender.genotype)
+    contest = {**scene.found.contest, "recommended": "sep3"}
+    given = dataclasses.replace(scene.found, genotype=sep3.contender.genotype, trained=idle, contest=contest)
+    again = scene.reconsider(given)
+    assert again.contest["recommended"] == "sep3"
+    assert again.trained.facts["validation_dice"] > idle.facts["validation_dice"]
+
+
 def test_where_nothing_was_worth_an_implant_no_row_becomes_one(scene):
     none = dataclasses.replace(
         scene.found, genotype=nothing(scene.plan.config).genotype, trained=scene.nothing

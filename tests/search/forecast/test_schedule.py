@@ -46,7 +46,7 @@ def test_without_a_short_list_there_is_the_search_the_training_and_the_test(data
 def test_a_short_list_tries_everything_with_its_rates_in_every_fold(data):
     changes = {"finalists": True, "retrain_epochs": 48, "steps": 20, "epochs": 10, "random_cells": 2}
     found = chapters_of(data, **changes)
-    assert list(found) == ["plain", "search", "found", "last", "retrain", "test"]
+    assert list(found) == ["plain", "search", "found", "last", "rate", "retrain", "test"]
     # 10 subjects' worth of images judge crosswise: 3 entrants, 3 rates, 3 folds, a twelfth of the epochs.
     plain = found["plain"].trainings
     assert [one.kind for one in plain] == [k for k in ("affine", "adapter", "sep3") for _ in range(9)]
@@ -57,6 +57,8 @@ def test_a_short_list_tries_everything_with_its_rates_in_every_fold(data):
     ]
     # Seven entrants leave four and the cheapest that is tied, with three times the epochs.
     assert [one.epochs for one in found["last"].trainings] == [12] * 5 * 3
+    # What is chosen of them gets its own of three rates.
+    assert [(one.kind, one.epochs) for one in found["rate"].trainings] == [("cell", 4)] * 3 * 3
     # Two states: 3 edges of 4 operations, and no state of more than two edges to choose between.
     assert found["search"].scorings[0].times == 3 * 4
     # 4 training batches for the norms and the one validation batch there is, as in any other measuring.
@@ -82,6 +84,7 @@ def test_a_comparison_has_its_rows(data):
         ("try-random12-1", "found"),
         ("try-adapter-2", "last"),
         ("try-random2-2-fold3", "last"),
+        ("rate-searched-slower", "rate"),
         ("retrain", "retrain"),
         ("compare-gate-1-faster", "compare"),
     ],
