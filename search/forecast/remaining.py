@@ -143,7 +143,7 @@ def _of_what_ran(forecast: Forecast, done: Mapping[str, Position], chosen: str) 
 
 
 def _pace(paces: Mapping[str, Pace], phase: str) -> Pace:
-    """Return the pace of what a phase trains: `try-adapter-1`, `rate-sep5`, `search`, or an entrant itself."""
+    """Return the pace of what a phase trains: `try-adapter-1`, `rate-sep5`, `search`, or an entrant."""
     words = phase.split("-")
     name = words[1] if words[0] in {"try", "rate", "compare"} else words[0]
     if name == "nothing":
