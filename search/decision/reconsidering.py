@@ -29,8 +29,9 @@ from .timings import Timings, price_of
 def reconsider(plan: Plan, supply: Supply, loop: Loop, found: Found, rows: Sequence[Row]) -> Found:
     """Return the cheapest implant trained in full that validation cannot tell from the best of them.
 
-    That may be what was found. It is for certain where there was no short list or nothing came of it, where
-    validation subjects are too few to choose by, and where more than implants was to be trained.
+    It is better than the host for certain, as what was found is. That may be what was found, and always is
+    where there was no short list or nothing came of it, where validation subjects are too few to choose by, and
+    where more than implants was to be trained.
 
     Args:
         plan: host and data.
@@ -57,10 +58,12 @@ def reconsider(plan: Plan, supply: Supply, loop: Loop, found: Found, rows: Seque
         refusal = Budget.of(plan.config).refusal(price, prices.host)
         return Standing(entrant, price, plan.config.retrain_epochs, scores, refusal=refusal)
 
-    standings = [standing(Entrant(first, found.genotype), found.trained)]
-    for name, row in others.items():
-        standings.append(standing(Entrant(name, row.contender.genotype), row.trained(plan)))
-    choice = choose(standings, settling.host, none, plan.config)
+    tried = (
+        standing(Entrant(name, row.contender.genotype), row.trained(plan)) for name, row in others.items()
+    )
+    better = [one for one in tried if one.scores is not None and settling.gains(one.scores)]
+    given = standing(Entrant(first, found.genotype), found.trained)
+    choice = choose([given, *better], settling.host, none, plan.config)
     return _with_choice(plan, settling, found, others, choice) if choice.name in others else found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from torch import nn
@@ -86,19 +87,26 @@ class Settling:
         config = self._plan.config
         here = bootstrap_gain(self.host, self.scores(trained.network), config.seed)
         words = f"{here['dice_mean']:+.4f} ({here['low']:+.4f} to {here['high']:+.4f}) on validation"
-        if here["low"] > 0 and here["dice_mean"] >= config.least_gain:
+        if self._is_certain(here):
             return ""
         if self._supply.choosing or standing.scores is None:
             return f"trained in full, gains {words}, which may be nothing"
         if here["dice_mean"] < -config.margin:
             return f"trained in full, gains {words}: the host is better there"
         gain = bootstrap_gain(host, standing.scores, config.seed)
-        if gain["low"] > 0 and gain["dice_mean"] >= config.least_gain:
+        if self._is_certain(gain):
             return ""
         return (
             f"trained crosswise, gains {gain['dice_mean']:+.4f} ({gain['low']:+.4f} to {gain['high']:+.4f}),"
             " which may be nothing"
         )
+
+    def _is_certain(self, gain: Mapping[str, float]) -> bool:
+        return gain["low"] > 0 and gain["dice_mean"] >= self._plan.config.least_gain
+
+    def gains(self, scores: Scores) -> bool:
+        """Tell whether validation is certain that something is better than the host."""
+        return self._is_certain(bootstrap_gain(self.host, scores, self._plan.config.seed))
 
     def _drop(self, choice: Choice) -> Settled:
         facts = dict.fromkeys(("validation_dice_before", "validation_dice"), self.host.dice_mean)

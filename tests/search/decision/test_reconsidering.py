@@ -8,6 +8,7 @@ from surgeon.search import implant
 from surgeon.search.decision.comparison import Contender, Row, state_of
 from surgeon.search.decision.finding import Found
 from surgeon.search.decision.reconsidering import reconsider
+from surgeon.search.decision.settling import Settling
 from surgeon.search.decision.timings import Timings, known_prices
 from surgeon.search.entrants import nothing, plain_entrants
 from surgeon.search.interrupts import StopRequest
@@ -19,10 +20,11 @@ from surgeon.search.training.stages import Trained, train_genotype
 from tests.search.small import make_config, make_host, open_small, write_data
 
 SETTINGS = {"retrain_epochs": 12, "steps": 4, "retrain_rate": 0.02, "crosswise_below": 0}
+IDLE = 1e-9
 
 
 class Scene:
-    """An untrained adapter was found; the comparison has trained the fixed cell."""
+    """A shift of the channels that hardly moved was found; the comparison has trained the fixed cell."""
 
     def __init__(self, folder, **changes):
         config = make_config(**{**SETTINGS, **changes})
@@ -30,7 +32,10 @@ class Scene:
         self.supply, self.loop = self.plan.supply(), Loop(StopRequest())
         entrants = {one.name: one.genotype for one in plain_entrants(self.plan.specs, config)}
         nowhere = nothing(config).genotype
-        trained = {name: self._train(name, genotype) for name, genotype in entrants.items()}
+        rates = {"sep3": 0.02}
+        trained = {
+            name: self.train(name, genotype, rates.get(name, IDLE)) for name, genotype in entrants.items()
+        }
         idle = dict.fromkeys(("best_epoch", "validation_dice", "validation_dice_before"), 0.5)
         self.nothing = Trained(self.plan.splice({}), Position(), idle)
         self.rows = [
@@ -41,9 +46,9 @@ class Scene:
         contest = {"recommended": "affine", "reason": "said the short list", "rows": []}
         self.found = Found(entrants["affine"], trained["affine"], Position(), "", contest, prices)
 
-    def _train(self, name, genotype):
-        brief = self.plan.config.model_copy(update={} if name == "sep3" else {"retrain_rate": 1e-9})
-        return train_genotype(name, self.plan, self.supply, self.loop, genotype, config=brief)
+    def train(self, name, genotype, rate):
+        config = self.plan.config.model_copy(update={"retrain_rate": rate})
+        return train_genotype(name, self.plan, self.supply, self.loop, genotype, config=config)
 
     @staticmethod
     def _row(name, genotype, trained):
@@ -90,12 +95,23 @@ def test_the_recommendation_stays_where_nothing_else_is_better_or_as_good_and_ch
 
 def test_another_training_of_the_same_may_be_better(scene):
     sep3 = scene.rows[-1]
-    idle = scene._train("sep3 that hardly moves", sep3.contender.genotype)
+    idle = scene.train("retrain", sep3.contender.genotype, IDLE)
     contest = {**scene.found.contest, "recommended": "sep3"}
     given = dataclasses.replace(scene.found, genotype=sep3.contender.genotype, trained=idle, contest=contest)
     again = scene.reconsider(given)
     assert again.contest["recommended"] == "sep3"
     assert again.trained.facts["validation_dice"] > idle.facts["validation_dice"]
+
+
+def test_what_is_not_better_than_the_host_for_certain_takes_no_place(scene, monkeypatch):
+    monkeypatch.setattr(Settling, "gains", lambda self, scores: False)
+    assert scene.reconsider() is scene.found
+
+
+def test_validation_has_to_be_certain_of_a_gain_over_the_host(scene):
+    settling = Settling(scene.plan, scene.supply, scene.loop, scene.found.prices)
+    assert settling.gains(settling.scores(scene.rows[-1].build(scene.plan)))
+    assert not settling.gains(settling.scores(scene.rows[1].build(scene.plan)))
 
 
 def test_where_nothing_was_worth_an_implant_no_row_becomes_one(scene):
@@ -110,6 +126,7 @@ def test_where_nothing_was_worth_an_implant_no_row_becomes_one(scene):
 )
 def test_few_subjects_a_budget_and_a_host_that_moves_are_respected(folder, changes):
     scene = Scene(folder, **changes)
+    assert scene.rows[-1].facts["validation_dice"] > scene.found.trained.facts["validation_dice"]
     assert scene.reconsider() is scene.found
 
 
