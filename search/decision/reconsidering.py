@@ -30,8 +30,8 @@ def reconsider(plan: Plan, supply: Supply, loop: Loop, found: Found, rows: Seque
     """Return the cheapest implant trained in full that validation cannot tell from the best of them.
 
     It is better than the host for certain, as what was found is. That may be what was found, and always is
-    where there was no short list or nothing came of it, where validation subjects are too few to choose by, and
-    where more than implants was to be trained.
+    where there was no short list or nothing came of it, where validation subjects are too few to choose by,
+    and where more than implants was to be trained.
 
     Args:
         plan: host and data.
