@@ -2,7 +2,8 @@
 
 Four hosts, each with a cell of one fixed genotype that uses every operation on all its skips, exported and
 run against eager torch, torch.compile, a plain `torch.onnx.export`, and that through onnxslim and onnxsim;
-then in int8, for its time and what it costs in Dice. Every host is a part, and its int8 another: what is
+where the host's plain export is right at one size alone, our export of that size is held against all others.
+Then in int8, for its time and what it costs in Dice. Every host is a part, and its int8 another: what is
 finished is kept. On a machine that does other work as well, look at the processor's clock, with one thread
 (`--threads 1`): waiting for another one counts.
 `python -m benchmarks.export_speed [--quick] [--json] [--parts N] [--device cuda] [HOST ...]`; `--zoo` exports
@@ -31,7 +32,7 @@ from benchmarks.export_fusion import fused, fusion_lines
 from benchmarks.export_gpu import gpu_line, gpu_targets, measured_on_gpu
 from benchmarks.export_hosts import HOSTS, implanted, settle
 from benchmarks.export_int8 import int8_line, quantised
-from benchmarks.export_rivals import others, plain
+from benchmarks.export_rivals import others, plain, sizes_held
 from benchmarks.export_timing import ADDED, medians, ratios, timed
 from benchmarks.export_zoo import zoo_rows, zoo_targets
 from benchmarks.isolation import Failed, isolated
@@ -57,6 +58,7 @@ SOURCES = (
 Render = Callable[[dict[str, Any]], str]
 MeasuredPart = tuple[str, Callable[[], dict[str, Any]], Render]
 QUICK = ("unet", "segresnet")
+FIXED = "ours at fixed sizes"  # what is held against exports that are right at one size alone
 NOT_MEASURED = ("GPU: fp16 p50 over eager fp32 and over the best other fp16 path, roofline bounds (no GPU)",)
 
 
@@ -158,14 +160,18 @@ def operated(name: str, compiled: bool, threads: int) -> dict[str, Any]:
         artifact = to_onnx(network, x, place / "ours", second_opinion=False)
         files = {"ours": artifact.model, **others(network, x, place, "implanted")}
         files |= {"host plain": plain(host, x, place / "host.onnx")}
-        sessions = {key: open_session(file, threads=threads) for key, file in files.items()}
-        calls: dict[str, Callable[[], Any]] = {
-            key: partial(run_session, session, x) for key, session in sessions.items()
-        }
+        runs = {key: partial(run_session, open_session(file, threads=threads)) for key, file in files.items()}
+        shapes = {case.shapes[0] for case in artifact.parity if case.shapes[0][2:] != x.shape[2:]}
+        held = {key: sizes_held(run, _network_of(key, host, network), shapes) for key, run in runs.items()}
+        ours = "ours" if held["host plain"] or not shapes else FIXED
+        if ours == FIXED:
+            files[FIXED] = to_onnx(network, x, place / "fixed", sizes="fixed", second_opinion=False).model
+            runs[FIXED] = partial(run_session, open_session(files[FIXED], threads=threads))
+        calls: dict[str, Callable[[], Any]] = {key: partial(run, x) for key, run in runs.items()}
         with torch.no_grad():
             expected = network(x)
         differences = {key: compare(expected, calls[key]()).relative for key in calls if key != "host plain"}
-        by_torch = {"ours": calls["ours"], "eager": lambda: network(x), "host eager": lambda: host(x)}
+        by_torch = {ours: calls[ours], "eager": lambda: network(x), "host eager": lambda: host(x)}
         by_torch |= _compiled(network, x) if compiled else {}
         exports, torch_times = timed(calls, RUNS, SECONDS), timed(by_torch, TORCH_RUNS, TORCH_SECONDS)
         counts = {key: counted(file) for key, file in files.items()}
@@ -173,8 +179,10 @@ def operated(name: str, compiled: bool, threads: int) -> dict[str, Any]:
         "threads": threads,
         "milliseconds": {**medians(torch_times.wall), **medians(exports.wall)},
         "processor": {**medians(torch_times.processor), **medians(exports.processor)},
-        "ratios": ratios(exports.wall, torch_times.wall),
-        "ratios by processor": ratios(exports.processor, torch_times.processor),
+        "compared": ours,
+        "sizes": {"tried": len(shapes), **held},
+        "ratios": ratios(exports.wall, torch_times.wall, ours),
+        "ratios by processor": ratios(exports.processor, torch_times.processor, ours),
         "counts": counts,
         "differences": differences,
         "parity": len(artifact.parity),
@@ -182,6 +190,10 @@ def operated(name: str, compiled: bool, threads: int) -> dict[str, Any]:
         "flops": _flops(artifact.fusion),
         "fusion": {report.name: report.changed for report in artifact.fusion},
     }
+
+
+def _network_of(name: str, host: nn.Module, network: nn.Module) -> nn.Module:
+    return host if name == "host plain" else network
 
 
 def _flops(passes: Sequence[PassReport]) -> dict[str, int]:
@@ -224,10 +236,15 @@ def line(row: dict[str, Any]) -> str:
         f"{row['name']:12} {row['threads']} threads, ms: {_listed(row['milliseconds'], '.1f')}\n"
         f"  by the processor's clock: {_listed(row['processor'], '.1f')}\n"
         f"  nodes/initialisers: {counts}; FLOPs {flops}\n"
-        f"  {_listed(row['ratios'], '.3f')}\n"
+        f"  right at other sizes, of {row['sizes']['tried']}: {_listed(_held(row), 'd')}\n"
+        f"  {row['compared']}: {_listed(row['ratios'], '.3f')}\n"
         f"  by the processor's clock: {_listed(row['ratios by processor'], '.3f')}\n"
         f"  parity on {row['parity']} cases, worst {row['worst']:.1e}; {row['seconds']} s"
     )
+
+
+def _held(row: dict[str, Any]) -> dict[str, int]:
+    return {name: count for name, count in row["sizes"].items() if name != "tried"}
 
 
 def _listed(values: dict[str, float], form: str) -> str:

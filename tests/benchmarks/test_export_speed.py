@@ -9,6 +9,7 @@ import torch
 
 from benchmarks import export_gpu, export_speed, record
 from benchmarks.export_int8 import blobs, dice, int8_line
+from benchmarks.export_rivals import sizes_held
 from benchmarks.export_speed import main
 from benchmarks.export_timing import ADDED, ratios, timed
 from tests.export.networks import small_unet
@@ -19,6 +20,8 @@ ROW = {
     "threads": 2,
     "milliseconds": {"ours": 14.0, "plain": 20.0},
     "processor": {"ours": 13.0, "plain": 19.0},
+    "compared": "ours",
+    "sizes": {"tried": 4, "ours": 4, "plain": 1},
     "ratios": ratios(FILES, TORCH),
     "ratios by processor": ratios(FILES, TORCH),
     "flops": {"before": 2_000_000, "after": 1_900_000},
@@ -57,6 +60,8 @@ def test_each_host_and_its_int8_are_parts_that_are_measured_once(measured, capsy
     assert measured == ["unet", "unet int8", "dynunet"]
     said = capsys.readouterr().out
     assert "parity on 11 cases" in said
+    assert "right at other sizes, of 4: ours 4, plain 1" in said
+    assert "ours: added over added by plain 0.400" in said
     assert "unet int8    ms: host 3.0, export 2.0, fp32 1.5; Dice: network 0.9000, int8 0.8800" in said
     assert "holds   hosts exported with parity: 2 (bar 2)" in said
 
@@ -76,6 +81,42 @@ def test_what_cells_add_is_over_what_they_add_in_the_plain_export():
     }
     assert ADDED not in ratios({**FILES, "plain": [9.0] * 5}, TORCH)
     assert ratios(FILES, {**TORCH, "torch.compile": [10.0] * 3})["over best other"] == 1.5
+
+
+def test_an_export_of_fixed_sizes_can_be_held_against_the_others():
+    fixed = ratios({**FILES, "fixed": [11.0] * 5}, {**TORCH, "fixed": [12.0] * 3}, "fixed")
+    assert (fixed[ADDED], fixed["over host's plain export"], fixed["over eager"]) == (0.1, 1.1, 0.2)
+
+
+def test_the_sizes_are_counted_at_which_an_export_is_right():
+    def export(x):
+        if x.shape[2] == 12:
+            raise RuntimeError("another size")
+        return x.relu() if x.shape[2] == 8 else x
+
+    assert sizes_held(export, torch.nn.ReLU(), [(1, 1, 8, 8), (2, 1, 8, 8), (1, 1, 12, 8), (1, 1, 9, 8)]) == 2
+
+
+def test_a_host_whose_plain_export_holds_one_size_is_measured_at_that_size(monkeypatch):
+    def tiny():
+        torch.manual_seed(0)
+        return small_unet(cell=False), torch.randn(1, 1, 16, 16)
+
+    def plain_at_one_size(network, x, path):
+        torch.onnx.export(network, (x,), path, dynamo=True, verbose=False)
+        return path
+
+    monkeypatch.setattr(export_speed, "HOSTS", {"tiny": tiny})
+    monkeypatch.setattr(export_speed, "implanted", lambda host, x: host)
+    monkeypatch.setattr(export_speed, "RUNS", 1)
+    free = export_speed.operated("tiny", compiled=False, threads=1)
+    assert free["compared"] == "ours"
+    assert free["sizes"]["ours"] == free["sizes"]["host plain"] == free["sizes"]["tried"] > 0
+    monkeypatch.setattr(export_speed, "plain", plain_at_one_size)
+    fixed = export_speed.operated("tiny", compiled=False, threads=1)
+    assert fixed["compared"] == export_speed.FIXED
+    assert fixed["sizes"]["host plain"] == 0
+    assert export_speed.FIXED in fixed["milliseconds"]
 
 
 def test_waiting_is_not_the_processor_s_time():
