@@ -127,13 +127,18 @@ def _widest_program(model: nn.Module, example: Example, freedom: Freedom) -> tup
     if bind(limits, partial(run, model), _functional_graph(program), example):
         return program, example
     # A map of one value, at the end of the levels, is a constant to torch.export: it bounds the image's size.
-    larger = with_sizes(example, tuple(2 * size for size in image_shapes(example)[0][2:]))
+    larger = twice_as_large(example)
     with contextlib.suppress(Exception):
         wider = export_program(model, larger, freedom)
         found = run(_functional_graph(wider), example)
         if size_limits(wider).largest is None and compare(run(model, example), found).relative < TOLERANCE:
             return wider, larger
     return program, example
+
+
+def twice_as_large(example: Example) -> Example:
+    """Return an example of twice the spatial sizes."""
+    return with_sizes(example, tuple(2 * size for size in image_shapes(example)[0][2:]))
 
 
 def first_line(error: BaseException) -> str:

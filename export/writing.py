@@ -22,6 +22,7 @@ from .flattening import (
     export_program,
     flatten,
     leaves_of,
+    twice_as_large,
 )
 from .fusion import PASSES, Fused, PassReport, cpu_passes, fuse
 from .naming import input_names, output_names
@@ -75,8 +76,7 @@ def write_network(order: Order, path: Path) -> Written:
     on_cpu = order.target.provider == "CPUExecutionProvider"
     passes = cpu_passes(max(step, 1)) if on_cpu else PASSES
     fused = fuse(flat.graph_module, example.args, example.kwargs, passes=passes, keep_stages=order.profile)
-    # The passes work on a graph with its weights inside; the exporter wants a program again.
-    program = export_program(fused.graph_module, flat.example, flat.freedom)
+    program = _program_of(fused, flat)
     names = (input_names(example, program.graph_signature.user_inputs), output_names(output))
     metadata = {"name": order.name, **order.metadata}
     written = build_model(program, order.target.opset, *names, metadata)
@@ -95,6 +95,20 @@ def write_network(order: Order, path: Path) -> Written:
     write_model(written, path)
     bounds = limits if binding else None
     return Written(path, written, flat, program, plain, fused, names, kept, bounds, translated)
+
+
+def _program_of(fused: Fused, flat: Flat) -> ExportedProgram:
+    """Trace a fused graph: passes work on one with its weights inside, the exporter wants a program again.
+
+    A size of 1 is a constant to torch.export. Where passes make one, as of every second plane of two, the
+    graph is traced at twice the size.
+    """
+    try:
+        return export_program(fused.graph_module, flat.example, flat.freedom)
+    except ValueError:
+        if not flat.freedom.sizes:
+            raise
+    return export_program(fused.graph_module, twice_as_large(flat.example), flat.freedom)
 
 
 def write_quantised(order: Order, plain: Written, path: Path) -> Written:

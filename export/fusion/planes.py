@@ -79,14 +79,22 @@ class _Place:
         """Return what inserts calls before it."""
         return caller(self.draft, self.node)
 
+    @property
+    def margin(self) -> int:
+        """Return by how many planes its input is padded at each end."""
+        assert self.convolution.padding is not None
+        return self.convolution.padding[0]
+
+    def turned(self) -> fx.Node:
+        """Insert its input as `(N, D, C, H, W)`."""
+        return self.call(aten.transpose.int, self.node.args[0], 1, 2)
+
     def planes(self, behind: int) -> fx.Node:
         """Insert its input as `(N, D, C, H, W)`, padded along the depth, `behind` more at the end."""
-        assert self.convolution.padding is not None
-        margin = self.convolution.padding[0]
-        turned = self.call(aten.transpose.int, self.node.args[0], 1, 2)
-        if not margin and not behind:
+        turned = self.turned()
+        if not self.margin and not behind:
             return turned
-        return self.call(aten.constant_pad_nd.default, turned, [0] * 6 + [margin, margin + behind])
+        return self.call(aten.constant_pad_nd.default, turned, [0] * 6 + [self.margin, self.margin + behind])
 
     def convolve(self, part: fx.Node, weight: Tensor, bias: Tensor | None) -> fx.Node:
         """Insert the 2-D convolution `(O, C, k, k)` of all planes of `part (N, D, C, H, W)`."""
@@ -138,10 +146,8 @@ def _tap_by_tap(place: _Place) -> str:
 def _in_pairs(place: _Place) -> str:
     """Compute two planes at a time from four products."""
     convolution, call = place.convolution, place.call
-    assert convolution.padding is not None
     even = is_known_multiple(place.node, 2, 2)
-    planes = place.planes(0 if even else 1)
-    x = [call(aten.slice.Tensor, planes, 1, i, i - 3 if i < 3 else OPEN, 2) for i in range(4)]
+    x = _every_second(place, 0 if even else 1)
     first, middle, last = convolution.weight.double().unbind(2)
     weights = (first, (first + middle + last) / 2, (first - middle + last) / 2, last)
     inputs = (
@@ -160,8 +166,36 @@ def _in_pairs(place: _Place) -> str:
     stacked = call(aten.flatten.using_ints, call(aten.cat.default, pair, 2), 1, 2)
     if not even:
         depth = call(aten.sym_size.int, place.node.args[0], 2)
-        lost = 2 - 2 * convolution.padding[0]
+        lost = 2 - 2 * place.margin
         depth = call(operator.sub, depth, lost) if lost else depth
         stacked = call(aten.slice.Tensor, stacked, 1, 0, depth)
     place.finish(stacked)
     return "2 planes at a time"
+
+
+def _every_second(place: _Place, behind: int) -> list[fx.Node]:
+    """Insert every second plane of the padded input, from the first, the second, the third and the fourth.
+
+    The numbers of planes are padded and sliced, and the planes taken by number: onnxruntime does that on all
+    threads, while it pads and slices volumes on one. A plane beyond an end is the last one, times 0.
+
+    Args:
+        place: where they go.
+        behind: further planes at the end of the padded input.
+    """
+    call, margin, turned = place.call, place.margin, place.turned()
+    depth = call(aten.sym_size.int, turned, 1)
+    inside = call(aten.arange.default, depth)
+    first, last = call(aten.slice.Tensor, inside, 0, 0, 1), call(aten.slice.Tensor, inside, 0, -1, OPEN)
+    numbers = call(aten.cat.default, [first] * margin + [inside] + [last] * (margin + behind))
+    ones = call(aten.new_ones.default, turned, [depth])
+    there = call(aten.constant_pad_nd.default, ones, [margin, margin + behind])
+    found = []
+    for start in range(4):
+        cut = (0, start, start - 3 if start < 3 else OPEN, 2)
+        part = call(aten.index_select.default, turned, 1, call(aten.slice.Tensor, numbers, *cut))
+        if start < margin or start > 3 - margin - behind:
+            kept = call(aten.reshape.default, call(aten.slice.Tensor, there, *cut), [-1, 1, 1, 1])
+            part = call(aten.mul.Tensor, part, kept)
+        found.append(part)
+    return found

@@ -53,6 +53,13 @@ def test_a_network_of_one_size_falls_back_and_says_why():
     assert flat.refusals[0].reason
 
 
+def test_a_volume_of_two_planes_keeps_its_sizes_free(tmp_path):
+    network = nn.Sequential(nn.Conv3d(4, 8, 3, padding=1), nn.ReLU(), nn.Conv3d(8, 4, 3, padding=1))
+    artifact = to_onnx(network.eval(), torch.randn(1, 4, 2, 8, 8), tmp_path / "flat")
+    assert artifact.freedom is Freedom.BATCH_AND_SIZES
+    assert len({case.shapes[0][2] for case in artifact.parity}) > 2
+
+
 def test_a_network_that_looks_at_values_is_refused():
     class Looks(nn.Module):
         def forward(self, x):

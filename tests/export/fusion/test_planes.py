@@ -44,11 +44,23 @@ def test_taps_sum_to_the_convolution_borders_included(kernel, options):
 
 
 @pytest.mark.parametrize("freedom", [Freedom.BATCH, Freedom.NOTHING])
-def test_an_even_depth_needs_no_cut(freedom):
-    before, x = graph_of(nn.Conv3d(4, 4, 3, padding=1), 2, 4, 6, 6, 6, freedom=freedom)
+@pytest.mark.parametrize(("depth", "padding", "masked"), [(6, 1, 2), (2, 1, 2), (6, 0, 0), (4, 2, 4)])
+def test_of_an_even_depth_only_what_lies_beyond_its_ends_is_masked(freedom, depth, padding, masked):
+    before, x = graph_of(nn.Conv3d(4, 4, 3, padding=padding), 2, 4, depth, 6, 6, freedom=freedom)
     after, _ = convolve_planes(before)
-    assert kinds(after).count(aten.slice.Tensor) == 4
+    assert kinds(after).count(aten.mul.Tensor) == masked
     assert_exact(before, after, x, sizes=(0,))
+
+
+def test_what_is_no_number_spreads_no_further_than_the_kernel_reaches():
+    before, x = graph_of(nn.Conv3d(4, 4, 3, padding=1), 1, 4, 8, 6, 6)
+    after, _ = convolve_planes(before)
+    for plane, reached in ((0, [0, 1]), (7, [6, 7])):
+        spoilt = x.clone()
+        spoilt[:, :, plane] = float("nan")
+        lost = after(spoilt).isnan().flatten(3).any(3)[0, 0]
+        # Two planes are computed at a time, of four: a pair is lost whole.
+        assert lost.nonzero().flatten().tolist() in (reached, sorted({*reached, *(n ^ 1 for n in reached)}))
 
 
 def test_rewriting_twice_is_rewriting_once_and_the_input_stays():
