@@ -2,11 +2,11 @@
 
 `full` is the published schedule: 200 epochs of a PC-DARTS search by SGD, the first 30 % of them at rest, the
 choice by weight. `default` is the tool's: fewer epochs, AdamW, an end as soon as the choice is stable. `sep5`
-is no search at all: that operation on every edge. All choose cells for the same host and images, and what
-they chose is trained alike and judged by the validation subjects (in a development world; no test subject is
-scored). Time: what the default search took, all measuring included, against the steps of the full schedule as
-a straightforward op-by-op cell makes them (`search_steps`), whose seconds are taken in turn with those of the
-search; its measuring counts nothing.
+is no search at all: that operation on every edge. All choose cells for the same host and images. What they
+chose is trained alike, with several seeds, since a training moves Dice as much as a choice does, and judged
+by the validation subjects (in a development world; no test subject is scored). Time: what the default search
+took, all measuring included, against the steps of the full schedule as a straightforward op-by-op cell makes
+them (`search_steps`), whose seconds are taken in turn with those of the search; its measuring counts nothing.
 `python -m benchmarks.search_length [--seeds N] [--epochs N] [--json]`; finished parts are kept.
 """
 
@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from surgeon.search import Config
 from surgeon.search.entrants import fixed_cell, shared_genotype
+from surgeon.search.genotype import Genotype
 from surgeon.search.interrupts import StopRequest
 from surgeon.search.operations import OPERATIONS
 from surgeon.search.planning import Plan, plan_operation
@@ -45,6 +46,8 @@ WAYS: Mapping[str, Mapping[str, Any]] = {
     "sep5": {},
     "full": {"early": False, "prune": False, "weight_step": "sgd"},
 }
+_APART = 1000  # between the seeds of two trainings
+TRAININGS = 3  # of what each search chose
 _ROUNDS = 15
 
 
@@ -72,13 +75,19 @@ def measured(way: str, seed: int, epochs: int) -> dict[str, Any]:
             "seconds": round(time.perf_counter() - begin, 1),
             "ended": searched.ended,
         }
-    trained = train_genotype("retrain", plan, supply, loop, genotype)
+    trained = [trained_facts(genotype, seed, training) for training in range(TRAININGS)]
     return {
         **took,
-        "dice": trained.facts["validation_dice"],
-        "host": trained.facts["validation_dice_before"],
+        "dice": [facts["validation_dice"] for facts in trained],
+        "host": trained[0]["validation_dice_before"],
         "genotype": genotype.to_dict(),
     }
+
+
+def trained_facts(genotype: Genotype, seed: int, training: int) -> dict[str, Any]:
+    """Train a genotype on the subjects of its search, with a seed of its own, and return what came of it."""
+    plan = planned(seed + training * _APART, split=seed)
+    return train_genotype("retrain", plan, plan.supply(), Loop(StopRequest()), genotype).facts
 
 
 def reference_seconds() -> dict[str, float]:
@@ -124,16 +133,20 @@ def main(arguments: list[str] | None = None) -> int:
 
 def line(name: str, row: dict[str, Any]) -> str:
     """Say what came of one search."""
+    dice = ", ".join(f"{one:.4f}" for one in row["dice"])
     time_taken = f"{row['epochs']} epochs in {row['seconds']:.0f} s, " if row["epochs"] else ""
-    return f"{name}: {time_taken}Dice {row['host']:.4f} to {row['dice']:.4f}; {row['ended']}"
+    return f"{name}: {time_taken}Dice {row['host']:.4f} to {dice}; {row['ended']}"
 
 
 def summary(found: dict[str, list[dict[str, Any]]], step: dict[str, float], epochs: int) -> dict[str, Any]:
-    """Hold steps, Dice and time against their bars."""
+    """Hold steps, Dice and time against their bars; the spread is that of single runs of `full`."""
     full = found["full"]
     fewer = mean_of("steps", full) / mean_of("steps", found["default"])
-    lost = mean_of("dice", full) - mean_of("dice", found["default"])
-    spread = statistics.stdev(row["dice"] for row in full) if len(full) > 1 else 0.0
+    by_full, by_default = (
+        [dice for row in found[way] for dice in row["dice"]] for way in ("full", "default")
+    )
+    lost = fmean(by_full) - fmean(by_default)
+    spread = statistics.stdev(by_full) if len(by_full) > 1 else 0.0
     faster = full_seconds(step["reference search"], epochs) / mean_of("seconds", found["default"])
     targets = [
         Target.at_least("default: times fewer steps", round(fewer, 1), 5.0),
