@@ -89,12 +89,12 @@ class _Place:
         """Insert its input as `(N, D, C, H, W)`."""
         return self.call(aten.transpose.int, self.node.args[0], 1, 2)
 
-    def planes(self, behind: int) -> fx.Node:
-        """Insert its input as `(N, D, C, H, W)`, padded along the depth, `behind` more at the end."""
+    def planes(self) -> fx.Node:
+        """Insert its input as `(N, D, C, H, W)`, padded along the depth."""
         turned = self.turned()
-        if not self.margin and not behind:
+        if not self.margin:
             return turned
-        return self.call(aten.constant_pad_nd.default, turned, [0] * 6 + [self.margin, self.margin + behind])
+        return self.call(aten.constant_pad_nd.default, turned, [0] * 6 + [self.margin] * 2)
 
     def convolve(self, part: fx.Node, weight: Tensor, bias: Tensor | None) -> fx.Node:
         """Insert the 2-D convolution `(O, C, k, k)` of all planes of `part (N, D, C, H, W)`."""
@@ -129,7 +129,7 @@ def _tap_by_tap(place: _Place) -> str:
     """Sum one 2-D convolution for each tap along the depth."""
     convolution, call = place.convolution, place.call
     taps, step, stride = convolution.kernel[0], convolution.dilation[0], convolution.stride[0]
-    planes = place.planes(0)
+    planes = place.planes()
     total = depth = None
     for tap in range(taps):
         rest = step * (taps - 1 - tap)
