@@ -2,8 +2,8 @@
 
 Four hosts, each with a cell of one fixed genotype that uses every operation on all its skips, exported and
 run against eager torch, torch.compile, a plain `torch.onnx.export`, and that through onnxslim and onnxsim;
-where the host's plain export is right at one size alone, our export of that size is held against all others.
-Then in int8, for its time and what it costs in Dice. Every host is a part, and its int8 another: what is
+a plain export of the host that is right at one size alone is compared with our export of that size. Then in
+int8, for its time and what it costs in Dice. Every host is a part, and its int8 another: what is
 finished is kept. On a machine that does other work as well, look at the processor's clock, with one thread
 (`--threads 1`): waiting for another one counts.
 `python -m benchmarks.export_speed [--quick] [--json] [--parts N] [--device cuda] [HOST ...]`; `--zoo` exports
@@ -60,7 +60,7 @@ SOURCES = (
 Render = Callable[[dict[str, Any]], str]
 MeasuredPart = tuple[str, Callable[[], dict[str, Any]], Render]
 QUICK = ("unet", "segresnet")
-FIXED = "ours at fixed sizes"  # what is held against exports that are right at one size alone
+FIXED = "ours at fixed sizes"  # held against a host's plain export that is right at one size alone
 NOT_MEASURED = ("GPU: fp16 p50 over eager fp32 and over the best other fp16 path, roofline bounds (no GPU)",)
 
 
@@ -165,15 +165,15 @@ def operated(name: str, compiled: bool, threads: int) -> dict[str, Any]:
         runs = {key: partial(run_session, open_session(file, threads=threads)) for key, file in files.items()}
         shapes = _other_shapes([case.shapes[0] for case in artifact.parity], x)
         held = {key: sizes_held(run, _network_of(key, host, network), shapes) for key, run in runs.items()}
-        ours = "ours" if held["host plain"] or not shapes else FIXED
-        if ours == FIXED:
+        beside_host = "ours" if held["host plain"] or not shapes else FIXED
+        if beside_host == FIXED:
             files[FIXED] = to_onnx(network, x, place / "fixed", sizes="fixed", second_opinion=False).model
             runs[FIXED] = partial(run_session, open_session(files[FIXED], threads=threads))
         calls: dict[str, Callable[[], Any]] = {key: partial(run, x) for key, run in runs.items()}
         with torch.no_grad():
             expected = network(x)
         differences = {key: compare(expected, calls[key]()).relative for key in calls if key != "host plain"}
-        by_torch = {ours: calls[ours], "eager": lambda: network(x), "host eager": lambda: host(x)}
+        by_torch = {"ours": calls["ours"], "eager": lambda: network(x), "host eager": lambda: host(x)}
         by_torch |= _compiled(network, x) if compiled else {}
         exports, torch_times = timed(calls, RUNS, SECONDS), timed(by_torch, TORCH_RUNS, TORCH_SECONDS)
         counts = {key: counted(file) for key, file in files.items()}
@@ -181,10 +181,10 @@ def operated(name: str, compiled: bool, threads: int) -> dict[str, Any]:
         "threads": threads,
         "milliseconds": {**medians(torch_times.wall), **medians(exports.wall)},
         "processor": {**medians(torch_times.processor), **medians(exports.processor)},
-        "compared": ours,
+        "beside the host": beside_host,
         "sizes": {"tried": len(shapes), **held},
-        "ratios": ratios(exports.wall, torch_times.wall, ours),
-        "ratios by processor": ratios(exports.processor, torch_times.processor, ours),
+        "ratios": ratios(exports.wall, torch_times.wall, beside_host),
+        "ratios by processor": ratios(exports.processor, torch_times.processor, beside_host),
         "counts": counts,
         "differences": differences,
         "parity": len(artifact.parity),
@@ -244,7 +244,8 @@ def line(row: dict[str, Any]) -> str:
         f"  by the processor's clock: {_listed(row['processor'], '.1f')}\n"
         f"  nodes/initialisers: {counts}; FLOPs {flops}\n"
         f"  right at other sizes, of {row['sizes']['tried']}: {_listed(_held(row), 'd')}\n"
-        f"  {row['compared']}: {_listed(row['ratios'], '.3f')}\n"
+        f"  held against the host's plain export: {row['beside the host']}\n"
+        f"  {_listed(row['ratios'], '.3f')}\n"
         f"  by the processor's clock: {_listed(row['ratios by processor'], '.3f')}\n"
         f"  parity on {row['parity']} cases, worst {row['worst']:.1e}; {row['seconds']} s"
     )

@@ -61,25 +61,25 @@ def medians(times: Rounds) -> dict[str, float]:
     return {name: round(statistics.median(taken), 3) for name, taken in times.items()}
 
 
-def ratios(files: Rounds, torch_calls: Rounds, ours: str = "ours") -> dict[str, float]:
+def ratios(files: Rounds, torch_calls: Rounds, beside_host: str = "ours") -> dict[str, float]:
     """Return what the targets are about: medians over rounds, since a machine's speed drifts between them.
 
     Args:
-        files: `plain`, `host plain`, ours and other exports.
-        torch_calls: ours once more, `eager`, and `torch.compile` where that was run.
-        ours: which export of ours is held against the others.
+        files: `ours`, `plain`, `host plain`, and other exports.
+        torch_calls: `ours` once more, `eager`, and `torch.compile` where that was run.
+        beside_host: which export of ours is right at no fewer and no more sizes than `host plain`.
     """
     rivals = [name for name in ("plain", "onnxslim", "onnxsim") if name in files]
     best = min(rivals, key=lambda name: statistics.median(files[name]))
-    over_other = _paired(files, ours, best, operator.truediv)
+    over_other = _paired(files, "ours", best, operator.truediv)
     if "torch.compile" in torch_calls:
-        over_other = max(over_other, _paired(torch_calls, ours, "torch.compile", operator.truediv))
+        over_other = max(over_other, _paired(torch_calls, "ours", "torch.compile", operator.truediv))
     found = {
-        "over host's plain export": round(_paired(files, ours, "host plain", operator.truediv), 3),
+        "over host's plain export": round(_paired(files, beside_host, "host plain", operator.truediv), 3),
         "over best other": round(over_other, 3),
-        "over eager": round(_paired(torch_calls, ours, "eager", operator.truediv), 3),
+        "over eager": round(_paired(torch_calls, "ours", "eager", operator.truediv), 3),
     }
-    added, added_plain = (_paired(files, name, "host plain", operator.sub) for name in (ours, "plain"))
+    added, added_plain = (_paired(files, name, "host plain", operator.sub) for name in ("ours", "plain"))
     # Where the plain export's cells cost less than the noise there is nothing to divide by.
     return {ADDED: round(added / added_plain, 3), **found} if added_plain > 0 else found
 
