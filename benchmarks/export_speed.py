@@ -182,7 +182,8 @@ def operated(name: str, compiled: bool, threads: int) -> dict[str, Any]:
         "milliseconds": {**medians(torch_times.wall), **medians(exports.wall)},
         "processor": {**medians(torch_times.processor), **medians(exports.processor)},
         "beside the host": beside_host,
-        "sizes": {"tried": len(shapes), **held},
+        "other sizes": len(shapes),
+        "held": held,
         "ratios": ratios(exports.wall, torch_times.wall, beside_host),
         "ratios by processor": ratios(exports.processor, torch_times.processor, beside_host),
         "counts": counts,
@@ -243,16 +244,12 @@ def line(row: dict[str, Any]) -> str:
         f"{row['name']:12} {row['threads']} threads, ms: {_listed(row['milliseconds'], '.1f')}\n"
         f"  by the processor's clock: {_listed(row['processor'], '.1f')}\n"
         f"  nodes/initialisers: {counts}; FLOPs {flops}\n"
-        f"  right at other sizes, of {row['sizes']['tried']}: {_listed(_held(row), 'd')}\n"
+        f"  right at other sizes, of {row['other sizes']}: {_listed(row['held'], 'd')}\n"
         f"  held against the host's plain export: {row['beside the host']}\n"
         f"  {_listed(row['ratios'], '.3f')}\n"
         f"  by the processor's clock: {_listed(row['ratios by processor'], '.3f')}\n"
         f"  parity on {row['parity']} cases, worst {row['worst']:.1e}; {row['seconds']} s"
     )
-
-
-def _held(row: dict[str, Any]) -> dict[str, int]:
-    return {name: count for name, count in row["sizes"].items() if name != "tried"}
 
 
 def _listed(values: dict[str, float], form: str) -> str:

@@ -61,13 +61,12 @@ def planned(seed: int, **changes: Any) -> Plan:
 def measured(way: str, seed: int, epochs: int) -> dict[str, Any]:
     """Search in one way, train what was found, and return steps, seconds and validation Dice."""
     plan = planned(seed, **{"epochs": epochs, **WAYS[way]})
-    supply, loop = plan.supply(), Loop(StopRequest())
     if way == "sep5":
         cell = fixed_cell(next(iter(plan.specs.values())), way)
         genotype, took = shared_genotype(cell, plan.config), {"epochs": 0, "ended": "no search"}
     else:
-        begin = time.perf_counter()
-        searched = search_cells(plan, supply, loop)
+        supply, begin = plan.supply(), time.perf_counter()
+        searched = search_cells(plan, supply, Loop(StopRequest()))
         genotype = searched.genotype
         took = {
             "epochs": searched.position.epoch,
