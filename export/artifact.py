@@ -26,6 +26,7 @@ class Artifact:
         folder: where it lies.
         name: of the model, on a server and in the file.
         target: where it is meant to run.
+        opset: version of the ONNX operator set.
         precision: of its weights and activations.
         inputs: name, shape and type of each input, in order.
         outputs: the same of each output.
@@ -50,6 +51,7 @@ class Artifact:
     folder: Path
     name: str
     target: Target
+    opset: int
     precision: Precision
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
@@ -86,7 +88,7 @@ class Artifact:
         return {
             "name": self.name,
             "target": self.target.name,
-            "opset": self.target.opset,
+            "opset": self.opset,
             "precision": self.precision.value,
             "inputs": [port.to_dict() for port in self.inputs],
             "outputs": [port.to_dict() for port in self.outputs],

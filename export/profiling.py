@@ -15,7 +15,7 @@ from .fusion import PassReport
 from .onnx import build_model, write_model
 from .order import Order
 from .runtime import measure_latency, open_session, run_session
-from .writing import Written
+from .writing import Written, opset_of
 
 # For each graph; they take turns, so that what else the machine does falls on all alike.
 _SECONDS = 3.0
@@ -75,5 +75,5 @@ def _medians(order: Order, written: Written) -> list[float]:
 
 def _write_stage(order: Order, written: Written, graph: fx.GraphModule, path: Path) -> Path:
     program = export_program(graph, written.flat.example, written.flat.freedom)
-    write_model(build_model(program, order.target.opset, *written.names, {}), path)
+    write_model(build_model(program, opset_of(program, order.target), *written.names, {}), path)
     return path

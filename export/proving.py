@@ -51,6 +51,7 @@ def prove(order: Order, written: Written) -> Artifact:
         folder=written.path.parent,
         name=order.name,
         target=order.target,
+        opset=written.model.opset_imports[""],
         precision=order.precision,
         inputs=ports_of(written.model.graph.inputs),
         outputs=ports_of(written.model.graph.outputs),

@@ -23,7 +23,7 @@ class Target:
 
     Attributes:
         name: as on the command line.
-        opset: version of the ONNX operator set.
+        opset: version of the ONNX operator set, unless a graph pays for a newer one.
         providers: onnxruntime's execution providers, the wanted one first, then those it may hand nodes to.
         why: what the choices rest on.
     """
@@ -66,7 +66,8 @@ TARGETS: tuple[Target, ...] = (
         18,
         (_CPU,),
         "opset 18: from 19 on, onnxruntime averages pools of volumes by a kernel 30 times slower; from 21, "
-        "group normalisation is one node instead of nine, but not faster on a CPU",
+        "group normalisation is one node instead of nine, but not faster on a CPU; 23 where attention that "
+        "gets a bias pays for averages plane by plane",
     ),
     Target(
         "ort-cuda",

@@ -24,13 +24,13 @@ from .flattening import (
     leaves_of,
     twice_as_large,
 )
-from .fusion import PASSES, Fused, PassReport, cpu_passes, fuse
+from .fusion import ATTENTION_OPSET, PASSES, Fused, PassReport, cpu_passes, fuse, needs_attention
 from .naming import input_names, output_names
 from .onnx import build_model, write_model
 from .order import Order, SizePolicy
 from .precision import halve
 from .quantised import quantise
-from .targets import Precision
+from .targets import Precision, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +73,13 @@ def write_network(order: Order, path: Path) -> Written:
     model, example = _on_cpu(order)
     step = step_of_sizes(order.host, order.example) if order.sizes is SizePolicy.FREE else 0
     flat = _flatten(order, model, example, step)
-    on_cpu = order.target.provider == "CPUExecutionProvider"
-    passes = cpu_passes(max(step, 1)) if on_cpu else PASSES
+    passes = cpu_passes(max(step, 1)) if _is_cpu(order.target) else PASSES
     fused = fuse(flat.graph_module, example.args, example.kwargs, passes=passes, keep_stages=order.profile)
     program = _program_of(fused, flat)
     names = (input_names(example, program.graph_signature.user_inputs), output_names(output))
     metadata = {"name": order.name, **order.metadata}
-    written = build_model(program, order.target.opset, *names, metadata)
+    opset = opset_of(program, order.target)
+    written = build_model(program, opset, *names, metadata)
     limits = size_limits(flat.program) if flat.freedom.sizes else Limits()
     binding = bind(limits, order.host, flat.graph_module, example)
     if binding:
@@ -89,12 +89,23 @@ def write_network(order: Order, path: Path) -> Written:
     translated: tuple[PassReport, ...] = ()
     if order.precision is Precision.FP16:
         written, kept = halve(written, [leaves_of(example), *_real_inputs(order, flat.freedom)])
-    elif on_cpu:
+    elif _is_cpu(order.target):
         written, report = merge_upsampling_by_size(written, example_sizes(program.graph), fused.flops)
         translated = (report,)
     write_model(written, path)
     bounds = limits if binding else None
     return Written(path, written, flat, program, plain, fused, names, kept, bounds, translated)
+
+
+def opset_of(program: ExportedProgram, target: Target) -> int:
+    """Return the operator set: the target's, or the first with attention where a CPU gains by it."""
+    if _is_cpu(target) and needs_attention(program.graph):
+        return max(target.opset, ATTENTION_OPSET)
+    return target.opset
+
+
+def _is_cpu(target: Target) -> bool:
+    return target.provider == "CPUExecutionProvider"
 
 
 def _program_of(fused: Fused, flat: Flat) -> ExportedProgram:

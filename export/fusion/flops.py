@@ -71,8 +71,9 @@ def _operations(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: A
     read = int(args[0].numel()) if isinstance(args[0], Tensor) else 0
     if func is _ATTENTION:
         query, key, value = args[:3]
-        pairs: int = math.prod(query.shape[:-1]) * int(key.shape[-2])
-        return 2 * pairs * int(query.shape[-1] + value.shape[-1])
+        scores: int = math.prod(query.shape[:-1]) * int(key.shape[-2])
+        each = 2 * int(query.shape[-1] + value.shape[-1]) + _PER_INPUT[aten._softmax.default]
+        return scores * (each + (kwargs.get("attn_mask") is not None))
     if func._overloadpacket in flop_registry:
         products = int(flop_registry[func._overloadpacket](*args, **kwargs, out_val=out))
         biased = func is aten.convolution.default and args[2] is not None

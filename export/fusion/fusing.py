@@ -14,6 +14,8 @@ from torch import fx
 from surgeon.parity import compare
 from surgeon.tracing import Trace
 
+from .attention import join_attention
+from .averages import average_planes
 from .batchnorm import fold_batchnorm
 from .composing import compose_convolutions
 from .constants import fold_constants
@@ -65,6 +67,8 @@ def cpu_passes(step: int = 1) -> tuple[tuple[str, Pass], ...]:
         ("merge_upsampling", with_step(step)),
         ("slice_depthwise", slice_depthwise),
         ("convolve_planes", convolve_planes),
+        ("join_attention", join_attention),
+        ("average_planes", average_planes),
     )
 
 

@@ -27,11 +27,23 @@ def test_a_transposed_convolution_counts_a_kernel_for_each_value_it_reads():
     assert count(layer, torch.ones(1, 4, 5, 5)) == 2 * (4 * 5 * 5) * (6 * 2 * 2)
 
 
-def test_products_and_attention_count_what_is_multiplied():
+def test_products_count_what_is_multiplied():
     assert count(torch.matmul, torch.ones(2, 3, 5), torch.ones(5, 7)) == 2 * 2 * 3 * 5 * 7
     assert count(nn.Linear(5, 7), torch.ones(3, 5)) == 3 * 7 * (2 * 5 + 1)
-    query, key = torch.ones(1, 2, 6, 8), torch.ones(1, 2, 9, 8)
-    assert count(F.scaled_dot_product_attention, query, key, key) == 2 * (2 * 6 * 9) * (8 + 8)
+
+
+@pytest.mark.parametrize("biased", [False, True])
+def test_attention_counts_what_its_parts_count(biased):
+    query, key, bias = torch.ones(1, 2, 6, 8), torch.ones(1, 2, 9, 8), torch.ones(1, 2, 6, 9)
+
+    def in_parts(query, key, bias):
+        scores = query @ key.mT
+        return (scores + bias if biased else scores).softmax(-1) @ key
+
+    def at_once(query, key, bias):
+        return F.scaled_dot_product_attention(query, key, key, bias if biased else None)
+
+    assert count(at_once, query, key, bias) == count(in_parts, query, key, bias) > 0
 
 
 def test_what_is_neither_convolution_nor_product_counts_by_its_values():
