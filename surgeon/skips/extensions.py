@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from .anatomy import Merge
 from .reach import Reach
 from .rule import Findings, Link, is_sibling, leaves_of
-from .view import ABOUT, GraphView, MergeSite, members, was_enlarged
+from .view import ABOUT, GraphView, MergeSite, enlarged_from, members
 
 
 def find_deepest(view: GraphView, findings: Findings) -> bool:
@@ -140,6 +140,5 @@ def find_fusions(view: GraphView, findings: Findings) -> list[MergeSite]:
         site
         for site in view.merges
         if site.merge is Merge.CAT and site.index not in taken and len(set(site.operands)) >= 3
-        if view.output_reach >> site.index & 1
-        and sum(was_enlarged(view, operand) for operand in site.operands) >= 2
+        if view.output_reach >> site.index & 1 and len(enlarged_from(view, site.operands)) >= 2
     ]

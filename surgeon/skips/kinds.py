@@ -7,7 +7,7 @@ from collections import defaultdict
 from .anatomy import Kind, Merge
 from .reach import Reach
 from .rule import Findings, Link, resizes_between, weights_between
-from .view import GraphView, MergeSite, was_enlarged
+from .view import GraphView, MergeSite, enlarged_from
 
 
 def kinds_of(view: GraphView, findings: Findings) -> dict[Link, Kind]:
@@ -64,7 +64,7 @@ def _sources_differ(view: GraphView, links: list[Link]) -> bool:
 def _joins_levels(view: GraphView, link: Link) -> bool:
     """Tell whether a merge joins tensors enlarged from two or more lower levels."""
     operands = [operand for operand in link.merge.operands if operand != link.operand]
-    return len(operands) >= 2 and sum(was_enlarged(view, operand) for operand in operands) >= 2
+    return len(enlarged_from(view, operands)) >= 2
 
 
 def _is_lateral(view: GraphView, reach: Reach, link: Link) -> bool:

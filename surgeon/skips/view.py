@@ -227,15 +227,22 @@ class GraphView:
         return dim == (1 if channel is None else channel)
 
 
-def was_enlarged(view: GraphView, i: int) -> bool:
-    """Tell whether a tensor was made from one of lower resolution without meeting another on the way."""
+def enlarged_from(view: GraphView, operands: Iterable[int]) -> set[int]:
+    """Return the tensors of lower resolution that operands were made from, meeting no other on the way.
+
+    Parts of one enlarged tensor were made from one: a padded tensor in chunks, each shifted by itself.
+    """
+    return {found for found in (_lower(view, operand) for operand in operands) if found is not None}
+
+
+def _lower(view: GraphView, i: int) -> int | None:
     resolution = view.resolution[i]
     while len(view.sources[i]) == 1:
-        source = view.sources[i][0]
+        (source,) = view.sources[i]
         if view.resolution[source] < ABOUT * resolution:
-            return True
+            return source
         i = source
-    return False
+    return None
 
 
 def bits(indices: Iterable[int]) -> int:

@@ -175,6 +175,24 @@ def test_a_head_that_joins_all_levels_at_once_is_a_fusion():
     assert {s.kind for s in anatomy.skips} == {Kind.FUSION}
 
 
+class ShiftedParts(nn.Module):
+    """A padded tensor in chunks, each shifted by itself, as UNeXt has it."""
+
+    def __init__(self):
+        super().__init__()
+        self.enter, self.leave = conv(1, 6), conv(6, 1)
+
+    def forward(self, x):
+        parts = F.pad(self.enter(x), (4, 4, 4, 4)).chunk(3, 1)
+        shifted = [torch.roll(part, number, 2) for number, part in enumerate(parts, start=1)]
+        return self.leave(torch.cat(shifted, 1)[..., 4:-4, 4:-4])
+
+
+def test_parts_of_one_enlarged_tensor_are_no_fusion():
+    anatomy = surgeon.inspect(ShiftedParts(), image())
+    assert anatomy.skips == ()
+
+
 # --- controls
 
 
