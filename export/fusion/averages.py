@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, fx
 
@@ -56,7 +54,9 @@ def _written(draft: Draft, node: fx.Node) -> fx.Node:
         padded = [*padding[axes], *(0 for _ in rest)]
         return call(aten.avg_pool2d.default, x, *window, padded, False, counted)
 
-    x: Any = node.args[0]
+    # Tracer and exporter may disagree on how a convolution lays out its output: for one of them, a view fails.
+    x = call(aten.clone.default, node.args[0])
+    x.kwargs = {"memory_format": torch.contiguous_format}
     batch, channels, depth = (call(aten.sym_size.int, x, axis) for axis in range(3))
     planes = average(call(aten.flatten.using_ints, x, 1, 2), slice(1, 3), [])  # (N, C D, H, W)
     height, width = (call(aten.sym_size.int, planes, axis) for axis in (2, 3))

@@ -42,3 +42,34 @@ def test_elsewhere_and_for_few_scores_the_operator_set_is_the_targets(tmp_path, 
     artifact = to_onnx(network(window), torch.randn(1, 1, 256), tmp_path, target=target)
     assert artifact.to_dict()["opset"] == opset
     assert "Attention" not in operations(artifact)
+
+
+class Volumes(nn.Module):
+    """Pools of volumes, and an attention whose keys depend on the volume.
+
+    The first pool reads what was computed channels last, the second what was computed plane by plane.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.enter, self.leave = nn.Conv3d(1, 4, 3, padding=1), nn.Conv3d(4, 4, 3, padding=1)
+        self.point = nn.Conv3d(4, 4, 1)
+        self.norm, self.pool = nn.LayerNorm(4), nn.AvgPool3d(3, 1, 1, count_include_pad=False)
+        self.bias = nn.Parameter(torch.randn(1, 1, 128, 128))
+
+    def forward(self, x):
+        rows = self.bias[..., :8] * x.mean((1, 2, 3, 4)).view(-1, 1, 1, 1)
+        attended = nn.functional.scaled_dot_product_attention(rows, rows, rows, self.bias)
+        last = self.norm(self.enter(x).permute(0, 2, 3, 4, 1)).permute(0, 4, 1, 2, 3)
+        pooled = self.pool(last) + self.pool(self.leave(last.relu())) + self.pool(self.point(last))
+        return pooled + attended.mean((1, 2, 3)).view(-1, 1, 1, 1, 1)
+
+
+def test_beside_attention_volumes_are_averaged_plane_by_plane(tmp_path):
+    artifact = to_onnx(stir(Volumes()), torch.randn(1, 1, 8, 10, 12), tmp_path)
+    assert artifact.freedom.sizes
+    assert artifact.to_dict()["opset"] == 23
+    pools = [node for node in onnx.load(artifact.model).graph.node if node.op_type == "AveragePool"]
+    assert [len(next(a for a in pool.attribute if a.name == "kernel_shape").ints) for pool in pools] == [
+        2
+    ] * 4
