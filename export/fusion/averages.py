@@ -54,7 +54,7 @@ def _written(draft: Draft, node: fx.Node) -> fx.Node:
         padded = [*padding[axes], *(0 for _ in rest)]
         return call(aten.avg_pool2d.default, x, *window, padded, False, counted)
 
-    # Tracer and exporter may disagree on how a convolution lays out its output: for one of them, a view fails.
+    # Tracer and exporter may disagree on how a convolution lays out its output: a view fails for one.
     x = call(aten.clone.default, node.args[0])
     x.kwargs = {"memory_format": torch.contiguous_format}
     batch, channels, depth = (call(aten.sym_size.int, x, axis) for axis in range(3))
