@@ -49,11 +49,10 @@ def join_attention(source: fx.GraphModule) -> tuple[fx.GraphModule, PassReport]:
 
 def needs_attention(graph: fx.Graph) -> bool:
     """Say whether a graph has attention that is worth the operator set that knows it."""
+    found = (arguments_of(node) for node in graph.nodes if node.target is _ATTENTION)
     return any(
-        node.target is _ATTENTION
-        and arguments_of(node)["attn_mask"] is not None
-        and _scores_of_a_head(*(arguments_of(node)[name] for name in ("query", "key"))) >= _FEWEST_SCORES
-        for node in graph.nodes
+        each["attn_mask"] is not None and _scores_of_a_head(each["query"], each["key"]) >= _FEWEST_SCORES
+        for each in found
     )
 
 
@@ -92,26 +91,31 @@ def _read(node: fx.Node) -> _Attention | None:
     weights, value = node.args
     if not _is_softmax(weights):
         return None
-    inner: Any = weights.args[0]  # type: ignore[union-attr]
-    mask = None
-    if _is_read_once(inner) and inner.target in _VIEWS:
-        added = _sum(inner.args[0])
-        if added is None:
-            return None
-        inner, mask = added
-        if not _is_read_once(inner) or inner.target not in _VIEWS:
-            return None
-        if not _have_same_heads(weights, inner, inner.args[0]):
-            return None
-        inner = inner.args[0]
-    added = _sum(inner)
-    if added is None:
+    unmasked = _unmasked(weights.args[0])  # type: ignore[union-attr]
+    added = None if unmasked is None else _sum(unmasked[0])
+    if unmasked is None or added is None:
         return None
     scores, bias = added
     if not _is_read_once(scores) or scores.target is not aten.matmul.default:
         return None
     query, turned = scores.args
-    return _Attention(node, scores, query, turned, value, bias, mask)  # type: ignore[arg-type]
+    return _Attention(node, scores, query, turned, value, bias, unmasked[1])  # type: ignore[arg-type]
+
+
+def _unmasked(scores: Any) -> tuple[Any, fx.Node | None] | None:
+    """Return scores before each window's mask was added, and the masks; None where a view is another's."""
+    if not _is_view(scores):
+        return scores, None
+    added = _sum(scores.args[0])
+    if added is None or not _is_view(added[0]):
+        return None
+    apart, mask = added
+    inner = apart.args[0]
+    return (inner, mask) if _have_same_heads(scores, apart, inner) else None
+
+
+def _is_view(node: Any) -> bool:
+    return _is_read_once(node) and node.target in _VIEWS
 
 
 def _have_same_heads(*nodes: Any) -> bool:
