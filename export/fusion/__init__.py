@@ -7,8 +7,7 @@ the reason. To add one, write it in a file of its own and put it into `PASSES`.
 
 from __future__ import annotations
 
-from .attention import OPSET as ATTENTION_OPSET
-from .attention import needs_attention
+from .attention import ATTENTION_OPSET, needs_attention
 from .fusing import PASSES, Fused, Pass, cpu_passes, fuse
 from .report import PassReport, Rejected
 

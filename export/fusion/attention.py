@@ -15,7 +15,7 @@ from .sizes import size_hint
 
 aten = torch.ops.aten
 
-OPSET = 23
+ATTENTION_OPSET = 23
 """The first operator set of ONNX with `Attention`."""
 
 # Scores of one head. With fewer, as in windows of 7x7, they stay in the cache from one operation to the next.
@@ -175,10 +175,10 @@ def _refusal_of_mask(mask: fx.Node, bias: tuple[str, ...], heads: str) -> str:
 
 def _scores_of_a_head(query: Any, key: Any) -> int:
     """Count the scores of one head; of tensors that a pass has written, there are enough."""
-    shapes = [node.meta.get("val") for node in (query, key)]
-    if not all(isinstance(shape, Tensor) for shape in shapes):
+    values = [node.meta.get("val") for node in (query, key)]
+    if not all(isinstance(value, Tensor) for value in values):
         return _FEWEST_SCORES
-    return size_hint(shapes[0].shape[-2]) * size_hint(shapes[1].shape[-2])  # type: ignore[union-attr]
+    return size_hint(values[0].shape[-2]) * size_hint(values[1].shape[-2])  # type: ignore[union-attr]
 
 
 def _written(call: Call, found: _Attention) -> fx.Node:
@@ -193,7 +193,7 @@ def _written(call: Call, found: _Attention) -> fx.Node:
         heads = call(aten.sym_size.int, bias, 1)
         joined = tuple(_with_heads(call, each, -1, heads) for each in operands)
         batch, heads = (call(aten.sym_size.int, found.query, axis) for axis in (0, 1))
-        whole = _with_heads(call, _attend(call, joined, bias), batch, heads, like=found.value)
+        whole = _with_heads(call, _attend(call, joined, bias), batch, heads)
     whole.meta = dict(found.product.meta)
     return whole
 
@@ -212,7 +212,7 @@ def _turned_back(call: Call, turned: fx.Node) -> fx.Node:
     return call(aten.transpose.int, turned, -2, -1)
 
 
-def _with_heads(call: Call, x: fx.Node, batch: Any, heads: Any, like: fx.Node | None = None) -> fx.Node:
+def _with_heads(call: Call, x: fx.Node, batch: Any, heads: Any) -> fx.Node:
     """Insert `(B, H, L, E)` as the same values with another batch and other heads."""
-    positions = call(aten.sym_size.int, x, 2)
-    return call(aten.reshape.default, x, [batch, heads, positions, call(aten.sym_size.int, like or x, 3)])
+    rest = [call(aten.sym_size.int, x, axis) for axis in (2, 3)]
+    return call(aten.reshape.default, x, [batch, heads, *rest])
