@@ -14,6 +14,10 @@ from enum import Enum
 
 Shape = tuple[int, ...]
 
+# Two tensors are of about the same resolution when neither has less than this share of the other's
+# positions: a halved 1-D signal has 0.5, a border lost to an unpadded convolution much more.
+ABOUT = 0.55
+
 
 class Tag(Enum):
     """What a factor counts."""

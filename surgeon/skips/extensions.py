@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .anatomy import Merge
+from .axes import ABOUT
 from .reach import Reach
 from .rule import Findings, Link, is_sibling, leaves_of
-from .view import ABOUT, GraphView, MergeSite, enlarged_from, members
+from .view import GraphView, MergeSite, enlarged_from, members
 
 
 def find_deepest(view: GraphView, findings: Findings) -> bool:

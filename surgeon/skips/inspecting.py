@@ -81,7 +81,7 @@ def _output_shapes(traced: Trace) -> tuple[tuple[int, ...], ...]:
 def _skip(view: GraphView, link: Link, kind: Kind) -> Skip:
     """Return the value of a link, not numbered yet."""
     site, operand = link.merge, link.operand
-    layout, reason = _layout(view, operand)
+    layout, reason = _layout(view, operand, site.index)
     shape = view.shape(operand)
     spatial = view.example_shape[2:]
     at_merge = shape[2:] if layout is Layout.CHANNELS_FIRST else shape[1:-1]
@@ -168,12 +168,19 @@ def _fits(spatial: tuple[int, ...], stride: tuple[int, ...], grid: tuple[int, ..
     )
 
 
-def _layout(view: GraphView, operand: int) -> tuple[Layout, str]:
+def _layout(view: GraphView, operand: int, merge: int) -> tuple[Layout, str]:
+    """Return where an operand's channels are, and why it can have no cell.
+
+    Where reshapes hide its axes, they are those of the merge: what meets there is laid out alike.
+    """
     node, shape = view.nodes[operand], view.shape(operand)
     dtype = node.meta.get("dtype")
     reason = "" if dtype is None or dtype.is_floating_point else f"the tensor is {dtype}, not floating point"
     axes = view.axes.get(node)
     channel = channel_axis(axes) if axes is not None else None
+    if channel is None and len(view.shape(merge)) == len(shape):
+        met = view.axes.get(view.nodes[merge])
+        channel = channel_axis(met) if met is not None else None
     if channel is None:
         tags = {f.tag for f in axes[1]} if axes is not None and len(axes) > 1 else set()
         if axes is None or tags - {Tag.CHANNEL}:

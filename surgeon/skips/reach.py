@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .view import ABOUT, Edge, GraphView, members
+from .axes import ABOUT
+from .view import Edge, GraphView, members
 
 
 class Reach:

@@ -16,8 +16,9 @@ from enum import Enum
 
 from . import operations as ops
 from .anatomy import Merge
+from .axes import ABOUT
 from .reach import Reach
-from .view import ABOUT, Edge, GraphView, MergeSite, bits, members
+from .view import Edge, GraphView, MergeSite, bits, members
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,10 @@ from surgeon.tracing import Trace, image_shapes
 
 from . import operations as ops
 from .anatomy import Merge
-from .axes import Axes, Tag, channel_axis
+from .axes import ABOUT, Axes, Tag, channel_axis
 from .operations import carries_weights, is_any, operation, weights_made
 from .tagging import infer_axes
-
-# Two tensors are of about the same resolution when neither has less than this share of the other's
-# positions: a halved 1-D signal has 0.5, a border lost to an unpadded convolution much more.
-ABOUT = 0.55
+from .weighing import drop_weighing, users_of
 
 Edge = tuple[int, int]
 
@@ -59,8 +56,9 @@ class GraphView:
         )
         self._data = self._data_nodes()
         self.resolution = self._resolutions()
-        self.sources = self._flow()
-        self.users = self._users()
+        products = [i for i, name in enumerate(self.names) if name in ops.PRODUCTS]
+        self.sources = drop_weighing(self._flow(), self.resolution, products)
+        self.users = users_of(self.sources)
         self.output_reach = self._reaches_output()
 
     def _data_nodes(self) -> list[bool]:
@@ -137,13 +135,6 @@ class GraphView:
                 return False
             i = inputs[0]
         return False
-
-    def _users(self) -> list[list[int]]:
-        users: list[list[int]] = [[] for _ in self.nodes]
-        for i, inputs in enumerate(self.sources):
-            for source in inputs:
-                users[source].append(i)
-        return users
 
     def _reaches_output(self) -> int:
         reach = 0

@@ -100,3 +100,31 @@ def test_tokens_of_a_grid_that_is_not_a_cube_can_be_operated_on():
     spliced = surgeon.splice(host, x, {"s0": Cell()})
     assert torch.equal(spliced(x), host(x))
     assert set(seen) == {(1, 6, 4, 8, 8)}
+
+
+class _TokensInOneRow(nn.Module):
+    """Levels of two widths in one row of tokens of the smaller width, cut and folded apart again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.top, self.bottom = conv(1, 4), conv(4, 8, stride=2)
+        self.mix, self.deep, self.join = nn.Linear(4, 4), conv(8, 8, stride=2), nn.Linear(16, 8)
+        self.last = conv(12, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        top = self.top(x)
+        bottom = self.bottom(top)
+        batch, _, rows, columns = bottom.shape
+        levels = [level.flatten(2).transpose(1, 2).reshape(batch, -1, 4) for level in (top, bottom)]
+        row = self.mix(torch.cat(levels, 1))
+        kept = row[:, levels[0].shape[1] :].reshape(batch, -1, 8)
+        deep = F.interpolate(self.deep(bottom), scale_factor=2).flatten(2).transpose(1, 2)
+        joined = self.join(torch.cat([deep, kept], 2)).transpose(1, 2).reshape(batch, 8, rows, columns)
+        return self.last(torch.cat([F.interpolate(joined, scale_factor=2), top], 1))
+
+
+def test_tokens_whose_axes_a_reshape_hides_are_laid_out_as_what_they_meet():
+    top, bottom = surgeon.inspect(_TokensInOneRow(), image()).skips
+    assert top.implantable and top.merge_shape == (1, 4, 16, 16)
+    assert bottom.implantable and bottom.layout is Layout.TOKENS
+    assert (bottom.merge_shape, bottom.stride) == ((1, 64, 8), (2, 2))

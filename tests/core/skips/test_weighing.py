@@ -191,3 +191,54 @@ class _Shaped(nn.Module):
 def test_what_a_gate_is_expanded_to_is_not_a_way():
     anatomy = surgeon.inspect(_Shaped(), image())
     assert [(skip.merge.value, skip.operand_index) for skip in anatomy.skips] == [("cat", 0)]
+
+
+class _PartialDecoder(nn.Module):
+    """Each level times the deeper ones, then joined with them: aggregation of two levels over a bottom."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.levels = nn.ModuleList([conv(1, 4), conv(4, 4, stride=2), conv(4, 4, stride=2)])
+        self.weigh = nn.ModuleList([conv(4, 4) for _ in range(3)])
+        self.join, self.last = conv(8, 8), conv(12, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        top = self.levels[0](x)
+        middle = self.levels[1](top)
+        bottom = self.levels[2](middle)
+
+        def up(value: Tensor) -> Tensor:
+            return F.interpolate(value, scale_factor=2)
+
+        weighed = self.weigh[0](up(bottom)) * middle
+        twice = self.weigh[1](up(up(bottom))) * self.weigh[2](up(middle)) * top
+        joined = self.join(torch.cat([weighed, up(bottom)], 1))
+        return self.last(torch.cat([twice, up(joined)], 1))
+
+
+def test_a_level_times_the_deeper_ones_is_a_skip_where_it_meets_them():
+    anatomy = surgeon.inspect(_PartialDecoder(), image())
+    assert [(skip.kind.value, skip.source_module, skip.merge_shape[2]) for skip in anatomy.skips] == [
+        ("skip", "levels.0", 16),
+        ("skip", "levels.1", 8),
+    ]
+
+
+class _OnlyProducts(nn.Module):
+    """An inner U whose answer goes on through a product alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.levels = nn.ModuleList([conv(1, 4), conv(4, 4, stride=2), conv(4, 4, stride=2)])
+        self.join, self.last = conv(8, 4), conv(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        top = self.levels[0](x)
+        middle = self.levels[1](top)
+        joined = self.join(torch.cat([F.interpolate(self.levels[2](middle), scale_factor=2), middle], 1))
+        return self.last(F.interpolate(joined, scale_factor=2) * top)
+
+
+def test_a_product_that_deep_content_goes_on_through_alone_stays_a_way():
+    (skip,) = surgeon.inspect(_OnlyProducts(), image()).skips
+    assert (skip.source_module, skip.merge_shape[2]) == ("levels.1", 8)
