@@ -239,8 +239,11 @@ def _functional_graph(program: ExportedProgram) -> fx.GraphModule:
 def _without_assertions(module: fx.GraphModule) -> fx.GraphModule:
     """Take out what only checks sizes and types while running: ONNX has no word for it; the gate tries them.
 
-    The check of a type reads a tensor besides those that compute with it, and passes count its readers.
+    The check of a type reads a tensor besides those that compute with it, and passes count its readers. The
+    check before the graph would hide what the file, which has none, does with sizes outside the limits.
     """
+    module._forward_pre_hooks.clear()
+    module._forward_pre_hooks_with_kwargs.clear()
     for node in list(module.graph.nodes):
         if node.target in _CHECKS:
             module.graph.erase_node(node)

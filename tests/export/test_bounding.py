@@ -56,3 +56,28 @@ def test_the_runner_refuses_them_in_words(export):
     assert runner(torch.randn(1, 1, 20, 24))[0].shape == (1, 2, 20, 24)
     with pytest.raises(InputError, match="holds for sizes from 2 to 24"):
         runner(torch.randn(1, 1, 20, 26))
+
+
+class _Masked(torch.nn.Module):
+    """Goes another way for small images, and writes into a part of a tensor: as windows do, and their mask."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(1, 2, 3, padding=1)
+
+    def forward(self, x):
+        y = self.conv(x)
+        if x.shape[2] < 12 or x.shape[3] < 12:
+            return y
+        weight = torch.ones_like(y)
+        weight[:, :, :4] = 2.0
+        return y * weight
+
+
+def test_limits_are_found_where_the_graph_had_to_be_made_functional(tmp_path):
+    torch.manual_seed(0)
+    export = to_onnx(_Masked().eval(), torch.randn(1, 1, 16, 16), tmp_path / "out")
+    assert export.limits is not None
+    assert (export.limits.smallest, export.limits.largest) == (12, None)
+    with pytest.raises(InputError, match="holds for sizes from 12"):
+        Runner(export.model)(torch.randn(1, 1, 8, 16))

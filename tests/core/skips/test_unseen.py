@@ -125,6 +125,8 @@ class _TokensInOneRow(nn.Module):
 
 def test_tokens_whose_axes_a_reshape_hides_are_laid_out_as_what_they_meet():
     top, bottom = surgeon.inspect(_TokensInOneRow(), image()).skips
-    assert top.implantable and top.merge_shape == (1, 4, 16, 16)
-    assert bottom.implantable and bottom.layout is Layout.TOKENS
+    assert top.implantable
+    assert top.merge_shape == (1, 4, 16, 16)
+    assert bottom.implantable
+    assert bottom.layout is Layout.TOKENS
     assert (bottom.merge_shape, bottom.stride) == ((1, 64, 8), (2, 2))
