@@ -59,7 +59,7 @@ def test_the_runner_refuses_them_in_words(export):
 
 
 class _Masked(torch.nn.Module):
-    """Goes another way for small images, and writes into a part of a tensor: as windows do, and their mask."""
+    """Goes another way for small images, and writes into a part of a tensor, as masks of windows are made."""
 
     def __init__(self):
         super().__init__()
