@@ -20,7 +20,7 @@ from surgeon.tracing import as_example, map_tensors
 from .artifact import Artifact
 from .conforming import conform, to_float32
 from .flattening import leaves_of
-from .included import Include, parse_includes
+from .included import Include, find_answer, parse_includes
 from .included import include as include_steps
 from .order import Order, find_policy
 from .placing import check_folder, check_name, placed_whole
@@ -47,6 +47,7 @@ def to_onnx(
     include: Sequence[str] = (),
     preparation: Preparation | None = None,
     regions: LabelRegions | None = None,
+    answer: int | None = None,
     profile_passes: bool = False,
 ) -> Artifact:
     """Export a network to ONNX, prove that the file computes the same, and write it.
@@ -73,10 +74,12 @@ def to_onnx(
         include: steps for the file to do besides the network: `normalise` (the intensities, by the
             preparation), `flips` (the mean over flips of all spatial axes), `activation` (softmax, or sigmoid
             for one channel and for classes that overlap), `argmax` (labels, uint8 `(N, *spatial)`). The
-            last three keep the largest output alone. The example and the samples stay inputs of the network.
+            last three keep the answer alone. The example and the samples stay inputs of the network.
         preparation: what `normalise` goes by.
         regions: the label values of each channel, where its classes overlap: `argmax` then paints one over
             the other in their order.
+        answer: the place of the segmentation among the network's outputs, negative from the end; None for the
+            first of the largest.
         profile_passes: whether the graph after each fusion pass is timed as well, in float32; each is
             translated anew for that.
 
@@ -111,7 +114,8 @@ def to_onnx(
     folder = check_folder(Path(out_dir))
     with _evaluating(model), placed_whole(folder) as part:
         order = _conformed(order)
-        artifact = _export(order, _Steps(steps, preparation, regions), part)
+        place = None if answer is None else find_answer(order.model, order.example, answer)
+        artifact = _export(order, _Steps(steps, preparation, regions, place), part)
         if order.target.name == "triton":
             write_repository(artifact, part, leaves_of(order.example))
         write_json(part / "export.json", artifact.to_dict())
@@ -134,6 +138,7 @@ class _Steps:
     names: tuple[Include, ...]
     preparation: Preparation | None
     regions: LabelRegions | None
+    answer: int | None
 
 
 def _export(order: Order, steps: _Steps, part: Path) -> Artifact:
@@ -172,13 +177,21 @@ def _profiled(order: Order, written: Written, artifact: Artifact) -> Artifact:
 
 def _with_steps(order: Order, steps: _Steps) -> Order:
     """Put steps around the network of an order."""
+    known = {} if steps.answer is None else {"answer": steps.answer}
     if not steps.names:
-        return order
-    module, example = include_steps(order.model, order.example, steps.names, steps.preparation, steps.regions)
+        return replace(order, metadata={**order.metadata, **known})
+    module, example = include_steps(
+        order.model,
+        order.example,
+        steps.names,
+        steps.preparation,
+        regions=steps.regions,
+        answer=steps.answer,
+    )
     samples = tuple(module.to_raw(sample) for sample in order.samples)
     metadata = {"included": [step.value for step in steps.names], **order.metadata}
-    if module.tail is not None:
-        metadata["channels"] = module.tail.channels
+    # With a tail, the answer is all that the file gives.
+    metadata |= known if module.tail is None else {"channels": module.tail.channels}
     return replace(order, model=module, example=example, samples=samples, metadata=metadata)
 
 

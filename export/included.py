@@ -137,7 +137,9 @@ def include(
     example: Example,
     steps: Sequence[Include],
     preparation: Preparation | None,
+    *,
     regions: LabelRegions | None = None,
+    answer: int | None = None,
 ) -> tuple[Included, Example]:
     """Put steps around a network.
 
@@ -147,6 +149,7 @@ def include(
         steps: what to put around it.
         preparation: how its inputs are normalised.
         regions: what label values its channels are made of, where its classes overlap.
+        answer: the place of the segmentation among its outputs; None for the first of the largest.
 
     Returns:
         the network with the steps and inputs for it: raw intensities where it normalises itself.
@@ -156,7 +159,7 @@ def include(
     """
     normalise = Normalise(preparation, example) if Include.NORMALISE in steps else None
     wants_tail = bool({Include.FLIPS, Include.ACTIVATION, Include.ARGMAX} & set(steps))
-    tail = _plan_tail(network, example, steps, regions) if wants_tail else None
+    tail = _plan_tail(network, example, steps, regions, answer) if wants_tail else None
     made = Included(network, normalise, tail).eval()
     return made, Example(tuple(made.to_raw(value) for value in example.args), example.kwargs)
 
@@ -225,18 +228,46 @@ class Normalise(nn.Module):
         return x
 
 
-def _plan_tail(
-    network: nn.Module, example: Example, steps: Sequence[Include], regions: LabelRegions | None
-) -> Tail:
-    rank = len(image_shapes(example)[0])
+def find_answer(network: nn.Module, example: Example, answer: int) -> int:
+    """Return the place of a map among the outputs of a network, counted from the front.
+
+    Raises:
+        InputError: there is none at that place.
+    """
+    outputs, maps = _outputs(network, example)
+    place = answer + len(outputs) if answer < 0 else answer
+    if place not in maps:
+        found = ", ".join(f"{index} {tuple(outputs[index].shape)}" for index in maps)
+        raise InputError(
+            f"output {answer} of the network is no map of classes",
+            where="answer",
+            fix=f"its maps are: {found or 'none'}",
+        )
+    return place
+
+
+def _outputs(network: nn.Module, example: Example) -> tuple[list[Tensor], list[int]]:
+    """Return the tensors that a network gives, and the places of the maps among them."""
     with torch.no_grad():
         outputs = tensors_in(run(network, example))
-    maps = [index for index, x in enumerate(outputs) if x.ndim == rank and x.is_floating_point()]
+    rank = len(image_shapes(example)[0])
+    return outputs, [place for place, x in enumerate(outputs) if x.ndim == rank and x.is_floating_point()]
+
+
+def _plan_tail(
+    network: nn.Module,
+    example: Example,
+    steps: Sequence[Include],
+    regions: LabelRegions | None,
+    answer: int | None,
+) -> Tail:
+    outputs, maps = _outputs(network, example)
     if not maps:
         raise InputError(
             "the network gives no map of classes", where="include", fix="include normalise alone, or nothing"
         )
-    index = max(maps, key=lambda place: outputs[place].shape[2:].numel())
+    largest = max(maps, key=lambda place: outputs[place].shape[2:].numel())
+    index = largest if answer is None else answer
     scores = outputs[index]
     bounded = _is_bounded(network, example, index)
     # With a channel for each label value, the classes do not overlap in the network.
@@ -257,7 +288,7 @@ def _plan_tail(
             where="include: argmax",
             fix="leave argmax out",
         )
-    axes = tuple(range(2, rank))
+    axes = tuple(range(2, scores.ndim))
     flips = tuple(some for count in range(len(axes)) for some in itertools.combinations(axes, count + 1))
     return Tail(
         index,

@@ -30,6 +30,8 @@ class Config(BaseModel):
     """Settings of `implant`; `Config.create` turns bad ones into an `InputError`.
 
     Attributes:
+        answer: the place of the segmentation among the network's outputs, negative from the end; None for the
+            largest, and of several as large the one with the best Dice on training cases.
         skips: `all` for every implantable skip that is no fusion, or skip ids.
         genotype: one genotype for all skips (`shared`) or one for each (`per-skip`).
         inputs: what a cell is given: the skip (`encoder`), or also the decoder tensor it meets (`both`).
@@ -123,6 +125,7 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    answer: int | None = None
     skips: Literal["all"] | tuple[str, ...] = "all"
     genotype: Scope = Scope.SHARED
     inputs: Inputs = Inputs.ENCODER

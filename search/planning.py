@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from surgeon.checkpoints import fingerprint
 from surgeon.data import Batches, Cohort, Splits, open_data, split_subjects
 from surgeon.errors import InputError, TraceError
-from surgeon.scores import Task, read_task
+from surgeon.scores import Task, choose_answer, read_task
 from surgeon.skips import Anatomy, locate
 from surgeon.splicing import SplicedNetwork, splice_trace
 from surgeon.tracing import Trace, trace
@@ -148,11 +148,14 @@ def plan_operation(
     """
     cohort = data if isinstance(data, Cohort) else open_data(data)
     fleet = open_fleet(find_device(config.device))
-    remarks = (config.precision.reason(fleet.device),)
+    reason = config.precision.reason(fleet.device)
     config = config.model_copy(update={"precision": config.precision.settled(fleet.device)})
     splits = split_subjects(cohort, config.seed if config.split is None else config.split, config.fractions)
-    image = draw_batches(cohort.select(splits.train), config, "training").batch(0, 0).image[:1]
-    task = read_task(copy.deepcopy(host).eval(), image, cohort)
+    training = cohort.select(splits.train)
+    image = draw_batches(training, config, "training").batch(0, 0).image[:1]
+    network = copy.deepcopy(host).eval()
+    task = read_task(network, image, cohort, config.answer)
+    task, chosen = fleet.first(lambda: choose_answer(network, image, training, task, fleet.device))
     example = (image,) if inputs is None else _example(inputs)
     traced = trace(host, example)
     _check_freedom(traced, image, config)
@@ -171,7 +174,7 @@ def plan_operation(
         fleet=fleet,
         table=table,
         ledger=open_ledger(config.graphs, fleet),
-        remarks=remarks,
+        remarks=tuple(remark for remark in (reason, chosen) if remark),
     )
     _check_same(plan)
     return plan

@@ -13,6 +13,7 @@ from .cohorts import DataRequest
 from .hosting import HostRequest, pick_device
 from .options import (
     HOST_FORMS,
+    AnswerOption,
     ArgumentOption,
     BinariseOption,
     CacheOption,
@@ -87,6 +88,7 @@ def evaluate(
     subjects: SubjectsOption = None,
     classes: ClassesOption = None,
     slice_axis: SliceOption = None,
+    output: AnswerOption = None,
     cache: CacheOption = None,
     metrics: MetricsOption = "iou,hd95,assd,surface_dice",
     tolerance: ToleranceOption = 1.0,
@@ -100,7 +102,7 @@ def evaluate(
     with answering(traceback) as answer:
         request = HostRequest.from_options(subject, checkpoint, arg, shape, trust)
         images = DataRequest(data, preparation, binarise, subjects, parse_names(classes), slice_axis, cache)
-        wanted = Wanted(_metrics(metrics), tolerance, empty, csv, pictures)
+        wanted = Wanted(_metrics(metrics), tolerance, empty, csv, pictures, output)
         scores = score(request, images, pick_device(device), wanted, answer.note)
         if json:
             answer.give_json(scores)

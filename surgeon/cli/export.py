@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +13,7 @@ from .hosting import HostRequest
 from .networks import CALIBRATING, Network, describe_network, open_network, read_samples, refuse_worse
 from .options import (
     HOST_FORMS,
+    AnswerOption,
     ArgumentOption,
     CheckpointOption,
     InputOption,
@@ -107,6 +108,7 @@ def export(
     second_opinion: OpinionOption = True,
     include: IncludeOption = None,
     licence: LicenceOption = None,
+    output: AnswerOption = None,
     profile_passes: ProfileOption = False,
     allow_worse: AcceptOption = False,
     checkpoint: CheckpointOption = None,
@@ -124,6 +126,8 @@ def export(
         request = HostRequest.from_options(subject, checkpoint, arg, shape, trust)
         network = open_network(request, preparation)
         refuse_worse(network, allow_worse)
+        if output is not None:
+            network = replace(network, answer=output)
         steps = parse_names(include) or ()
         order = Order(out, target, precision, name, sizes, second_opinion, steps, licence, profile_passes)
         most = {"most": CALIBRATING} if precision == "int8" else {}
@@ -188,6 +192,7 @@ def export_network(network: Network, order: Order, samples: tuple[Tensor, ...]) 
         include=order.include,
         preparation=network.host.preparation,
         regions=network.host.regions,
+        answer=network.answer,
         profile_passes=order.profile_passes,
     )
     if network.run is not None:
@@ -217,7 +222,7 @@ def with_dice(report: dict[str, Any], folder: Path, network: Network, data: Path
     images = DataRequest(data, classes=network.classes)
     cohort = images.open(network.host.preparation, network.inputs[0].dim() - 2)
     dice = {
-        "network": score_module(network.module, cohort, "cpu")["dice_mean"],
+        "network": score_module(network.module, cohort, network.answer)["dice_mean"],
         "export": score_export(folder, images)["dice_mean"],
     }
     report = {**report, "dice": {**dice, "cost": dice["network"] - dice["export"]}}

@@ -13,6 +13,7 @@ from .hosting import HostRequest, pick_device
 from .networks import read_report
 from .operation import Operation, operate, show_outcome
 from .options import (
+    AnswerOption,
     ArgumentOption,
     BinariseOption,
     CacheOption,
@@ -79,6 +80,7 @@ def implant(
     subjects: SubjectsOption = None,
     classes: ClassesOption = None,
     slice_axis: SliceOption = None,
+    output: AnswerOption = None,
     cache: CacheOption = None,
     skips: SkipsOption = "all",
     resume: ResumeOption = False,
@@ -119,6 +121,7 @@ def implant(
     """
     with answering(traceback) as answer:
         settings = _given(
+            answer=output,
             seed=seed,
             epochs=epochs,
             retrain_epochs=retrain_epochs,

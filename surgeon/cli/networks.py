@@ -33,6 +33,7 @@ class Network:
         host: what it was opened from, with the preparation of its data where one is known.
         run: the RUN folder it comes from, if any.
         classes: names of the classes it was trained for, if known.
+        answer: the place of the segmentation among its outputs, if known.
     """
 
     module: nn.Module
@@ -40,6 +41,7 @@ class Network:
     host: Host
     run: Path | None = None
     classes: tuple[str, ...] | None = None
+    answer: int | None = None
 
 
 def open_network(request: HostRequest, preparation: Path | None = None) -> Network:
@@ -85,7 +87,8 @@ def _open_run(request: HostRequest) -> Network:
     if request.shapes:
         recorded = dataclasses.replace(recorded, shapes=request.shapes)
     host = recorded.open()
-    data = read_report(run).get("data", {})
+    report = read_report(run)
+    data, answer = report.get("data", {}), report.get("task", {}).get("answer")
     if "preparation" in data:
         host = dataclasses.replace(
             host,
@@ -94,7 +97,8 @@ def _open_run(request: HostRequest) -> Network:
         )
     inputs = tuple(_images(run, host.preparation)[:1]) or recorded.inputs_for(host)
     module = load_implant(host.module, run / "implant.safetensors", inputs=inputs)
-    return Network(module.eval(), inputs, host, run, tuple(data["classes"]) if "classes" in data else None)
+    classes = tuple(data["classes"]) if "classes" in data else None
+    return Network(module.eval(), inputs, host, run, classes, answer)
 
 
 def read_report(run: Path) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def operate(answer: Answer, operation: Operation, opened: Host | None = None) ->
     answer.note(
         f"{len(cohort.cases)} cases of {len(cohort.subjects)} subjects, {cohort.format},"
         f" classes: {', '.join(cohort.classes)}",
-        match_task(host.module, cohort).sentence,
+        match_task(host.module, cohort, answer=config.answer).sentence,
         *cohort.remarks,
     )
     with watching(answer.progress_console()) as progress:

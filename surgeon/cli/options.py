@@ -88,6 +88,14 @@ ClassesOption = Annotated[
         help="Names of the classes, background first: the place is the value in a label.",
     ),
 ]
+AnswerOption = Annotated[
+    int | None,
+    typer.Option(
+        "--answer",
+        metavar="N",
+        help="Which output of the network is the segmentation: 0 the first, -1 the last (the largest).",
+    ),
+]
 SliceOption = Annotated[
     int | None,
     typer.Option(

@@ -33,6 +33,7 @@ class Wanted:
         empty: `perfect` or `skip`.
         table: a CSV file to write.
         pictures: a folder to draw the worst cases into.
+        answer: which output is the segmentation; None for what RUN or export know, else the largest.
     """
 
     metrics: tuple[str, ...] = ()
@@ -40,6 +41,7 @@ class Wanted:
     empty: str = "perfect"
     table: Path | None = None
     pictures: Path | None = None
+    answer: int | None = None
 
 
 def score(
@@ -63,10 +65,12 @@ def score(
         raise InputError(f"no policy {wanted.empty!r}", where="--empty", fix="one of perfect, skip")
     form = find_form(request.spec)
     if form is Form.EXPORT:
-        module, cohort = _open_export(Path(request.spec), images)
+        module, cohort, known = _open_export(Path(request.spec), images)
         device = "cpu"
     else:
-        module, cohort = _open_network(request, images)
+        module, cohort, known = _open_network(request, images)
+    if wanted.answer is None:
+        wanted = dataclasses.replace(wanted, answer=known)
     return {
         "network": request.spec,
         "form": form.value,
@@ -77,12 +81,12 @@ def score(
 
 def score_export(folder: Path, images: DataRequest) -> dict[str, Any]:
     """Score an exported model on labelled images; plain JSON, as `score` without what names it."""
-    return score_module(*_open_export(folder, images), "cpu")
+    return score_module(*_open_export(folder, images))
 
 
-def score_module(module: nn.Module, cohort: Cohort, device: str) -> dict[str, Any]:
+def score_module(module: nn.Module, cohort: Cohort, answer: int | None = None) -> dict[str, Any]:
     """Score a network on labelled images; plain JSON, as `score` without what names it."""
-    return _scores(module, cohort, device, Wanted(), lambda _: None)
+    return _scores(module, cohort, "cpu", Wanted(answer=answer), lambda _: None)
 
 
 def _scores(
@@ -91,7 +95,7 @@ def _scores(
     from surgeon.scores import Empty, match_task, write_table
     from surgeon.scores import evaluate as score_cases
 
-    task = match_task(module.eval(), cohort, device)
+    task = match_task(module.eval(), cohort, device, wanted.answer)
     note(f"{len(cohort.cases)} cases of {len(cohort.subjects)} subjects, {cohort.format}; {task.sentence}")
     for remark in cohort.remarks:
         note(remark)
@@ -139,20 +143,26 @@ def _draw_worst(module: nn.Module, cohort: Cohort, task: Task, scores: Scores, f
     return files
 
 
-def _open_network(request: HostRequest, images: DataRequest) -> tuple[nn.Module, Cohort]:
+_Opened = tuple["nn.Module", "Cohort", int | None]
+
+
+def _open_network(request: HostRequest, images: DataRequest) -> _Opened:
+    """Open a network and the data, and say which output is the answer as far as that is known."""
     from .networks import open_network
 
     network = open_network(request)
     images = _with_classes(images, network.classes)
-    return network.module, images.open(network.host.preparation, network.inputs[0].dim() - 2)
+    cohort = images.open(network.host.preparation, network.inputs[0].dim() - 2)
+    return network.module, cohort, network.answer
 
 
-def _open_export(folder: Path, images: DataRequest) -> tuple[nn.Module, Cohort]:
+def _open_export(folder: Path, images: DataRequest) -> _Opened:
     from .served import ExportedNetwork, read_recorded_data
 
     module = ExportedNetwork.open(folder)
-    preparation, classes = read_recorded_data(folder)
-    return module, _with_classes(images, classes).open(preparation, module.spatial_dims)
+    recorded = read_recorded_data(folder)
+    cohort = _with_classes(images, recorded.classes).open(recorded.preparation, module.spatial_dims)
+    return module, cohort, recorded.answer
 
 
 def _with_classes(images: DataRequest, known: tuple[str, ...] | None) -> DataRequest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,14 +49,15 @@ class ExportedNetwork(nn.Module):
         channels = session.get_modelmeta().custom_metadata_map.get("channels", "1")
         return cls(lambda image: run_session(session, image), rank - 2, int(channels))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the first output (N, classes, *spatial) of an image (N, C, *spatial).
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        """Return the outputs (N, classes, *spatial) of an image (N, C, *spatial), or the only one.
 
         Labels (N, *spatial) come back as one channel for each class, or as one where the class is 0 or 1.
         """
-        output = self._run(x)[0]
+        outputs = self._run(x)
+        output = outputs[0]
         if output.is_floating_point():
-            return output
+            return output if len(outputs) == 1 else outputs
         if self.classes == 1:
             return output.unsqueeze(1).float()
         return one_hot(output.long(), self.classes).movedim(-1, 1).float()
@@ -69,8 +71,23 @@ def _read(folder: Path, pick: Callable[[Any], Any]) -> Any:
         raise RunError("the export cannot be read", where=str(path), fix="export it again") from error
 
 
-def read_recorded_data(folder: Path) -> tuple[Preparation | None, tuple[str, ...] | None]:
-    """Return the preparation and the classes that travel in the metadata of an exported model.
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What an exported model says of itself.
+
+    Attributes:
+        preparation: of its images.
+        classes: names, the background first.
+        answer: the place of the segmentation among its outputs.
+    """
+
+    preparation: Preparation | None = None
+    classes: tuple[str, ...] | None = None
+    answer: int | None = None
+
+
+def read_recorded_data(folder: Path) -> Recorded:
+    """Return what travels in the metadata of an exported model.
 
     Args:
         folder: of the export.
@@ -79,10 +96,11 @@ def read_recorded_data(folder: Path) -> tuple[Preparation | None, tuple[str, ...
 
     model = onnx.load(folder / "model.onnx", load_external_data=False)
     recorded = {entry.key: entry.value for entry in model.metadata_props}
-    classes = recorded.get("classes")
-    return (
+    classes, answer = recorded.get("classes"), recorded.get("answer")
+    return Recorded(
         _read_preparation(recorded, str(folder)),
         None if classes is None else tuple(json.loads(classes)),
+        None if answer is None else int(answer),
     )
 
 

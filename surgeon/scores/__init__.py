@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .answers import choose_answer
 from .cases import Look, look_at, match_task, read_task, worst_cases, write_table
 from .evaluation import Scores, evaluate, in_eval_mode
 from .gain import bootstrap_gain, subject_differences
@@ -19,6 +20,7 @@ __all__ = [
     "Task",
     "are_bounded",
     "bootstrap_gain",
+    "choose_answer",
     "evaluate",
     "find_task",
     "first_patch",

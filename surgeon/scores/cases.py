@@ -38,24 +38,29 @@ class Look:
     prediction: Tensor
 
 
-def match_task(network: Network, cohort: Cohort, device: torch.device | str = "cpu") -> Task:
+def match_task(
+    network: Network, cohort: Cohort, device: torch.device | str = "cpu", answer: int | None = None
+) -> Task:
     """Show a network the first case, and tell what its output means.
 
     Args:
         network: on the device, in eval mode.
         cohort: the data it shall be scored on.
         device: where the network is.
+        answer: the place of the segmentation among its outputs, see `find_task`.
 
     Raises:
+        InputError: no output at that place is a map.
         DataError: the network does not take the images, or its output does not suit the classes.
     """
-    return read_task(network, first_patch(cohort).to(device), cohort)
+    return read_task(network, first_patch(cohort).to(device), cohort, answer)
 
 
-def read_task(network: Network, image: Tensor, cohort: Cohort) -> Task:
+def read_task(network: Network, image: Tensor, cohort: Cohort, answer: int | None = None) -> Task:
     """Run a network in eval mode on an image `(1, C, *spatial)` and match its output with the classes.
 
     Raises:
+        InputError: no output at the place `answer` is a map.
         DataError: the network does not take the image, or its output does not suit the classes.
     """
     try:
@@ -63,7 +68,7 @@ def read_task(network: Network, image: Tensor, cohort: Cohort) -> Task:
             output = network(image)
     except Exception as error:
         raise _unfit(error, image, cohort) from error
-    return find_task(output, cohort, further=beyond(network, image))
+    return find_task(output, cohort, further=beyond(network, image), answer=answer)
 
 
 def _unfit(error: Exception, image: Tensor, cohort: Cohort) -> DataError:

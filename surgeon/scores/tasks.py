@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from surgeon.data import Cohort, LabelRegions
-from surgeon.errors import DataError
+from surgeon.errors import DataError, InputError
 from surgeon.parity import tensors_in
 
 from .losses import Total, alone, overlap_and_entropy, without_specks
@@ -45,8 +45,8 @@ class Activation(Enum):
 class Task:
     """How to read, train and score a network's output.
 
-    A network with several outputs (deep supervision, auxiliary heads) is read by the largest; the smaller
-    ones of as many channels count in the loss with half the weight of the one before.
+    A network with several outputs (deep supervision, auxiliary heads) is read by one of them, the answer; the
+    others of as many channels, the largest first, count in the loss with half the weight of the one before.
 
     Attributes:
         activation: what the output is.
@@ -56,6 +56,8 @@ class Task:
         outputs: number of outputs that count in the loss.
         regions: the label values of each channel, where classes overlap; None where a class is a value.
         ignores: whether labels hold voxels that nobody has labelled (`IGNORED`), which count in no loss.
+        answer: the place of the answer among the tensors that the network gives; None for the first of the
+            largest.
     """
 
     activation: Activation
@@ -65,10 +67,11 @@ class Task:
     outputs: int = 1
     regions: LabelRegions | None = None
     ignores: bool = False
+    answer: int | None = None
 
     def logits(self, output: Any) -> Tensor:
-        """Return the logits `(N, C, *spatial)` of the largest output."""
-        return self._to_logits(_maps(output, self.spatial_dims)[0])
+        """Return the logits `(N, C, *spatial)` of the answer."""
+        return self._to_logits(_maps(output, self.spatial_dims, self.answer)[0])
 
     def predict(self, output: Any, size: tuple[int, ...] | None = None) -> Tensor:
         """Return the classes, int64 `(N, *spatial)`.
@@ -104,7 +107,7 @@ class Task:
             total: adds up over the processes that share a batch; then the loss is that of the whole batch.
         """
         loss, weights = label.new_zeros((), dtype=torch.float32), 0.0
-        for rank, tensor in enumerate(_heads(output, self.spatial_dims)):
+        for rank, tensor in enumerate(_heads(output, self.spatial_dims, self.answer)):
             wide = tensor.to(torch.promote_types(tensor.dtype, torch.float32))
             logits, weight = without_specks(self._to_logits(wide)), 0.5**rank
             at = label[:, None]  # (N, 1, *spatial)
@@ -130,6 +133,7 @@ class Task:
         if self.regions is not None:
             kind = "classes that overlap"
         heads = f", {self.outputs} outputs" if self.outputs > 1 else ""
+        heads += "" if self.answer is None else f", of which output {self.answer} is the answer"
         return (
             f"output read as {self.activation.value}: {self.channels} channel(s){heads}, {kind}"
             f" ({', '.join(self.classes[1:])})"
@@ -145,6 +149,7 @@ class Task:
             "outputs": self.outputs,
             **({} if self.regions is None else {"regions": self.regions.to_dict()}),
             **({"ignores": True} if self.ignores else {}),
+            **({} if self.answer is None else {"answer": self.answer}),
         }
 
     def _to_logits(self, tensor: Tensor) -> Tensor:
@@ -187,7 +192,11 @@ def are_bounded(maps: Sequence[Tensor]) -> bool:
 
 
 def find_task(
-    output: Any, cohort: Cohort, activation: Activation | None = None, further: tuple[Any, ...] = ()
+    output: Any,
+    cohort: Cohort,
+    activation: Activation | None = None,
+    further: tuple[Any, ...] = (),
+    answer: int | None = None,
 ) -> Task:
     """Tell what an output means from its values, its channels and the classes of the data.
 
@@ -196,11 +205,15 @@ def find_task(
         cohort: names the classes.
         activation: what the output is; None tells it: values that all lie between 0 and 1 are probabilities.
         further: outputs on other images, see `beyond`.
+        answer: the place of the segmentation among the tensors of the output, negative from the end; None
+            for the first of the largest.
 
     Raises:
+        InputError: there is no map at that place.
         DataError: the output has no map of the data's rank, or its channels do not match the classes.
     """
-    maps = _maps(output, cohort.spatial_dims)
+    answer = None if answer is None else _check_answer(output, answer, cohort.spatial_dims)
+    maps = _maps(output, cohort.spatial_dims, answer)
     if not maps:
         shapes = [tuple(tensor.shape) for tensor in tensors_in(output)]
         raise DataError(
@@ -209,11 +222,11 @@ def find_task(
             fix="use data of the network's rank",
         )
     channels, classes = maps[0].shape[1], len(cohort.classes)
-    bounded = are_bounded([maps[0], *(_maps(one, cohort.spatial_dims)[0] for one in further)])
-    heads, ignores = len(_heads(output, cohort.spatial_dims)), cohort.ignore is not None
+    bounded = are_bounded([maps[0], *(_maps(one, cohort.spatial_dims, answer)[0] for one in further)])
+    heads, ignores = len(_heads(output, cohort.spatial_dims, answer)), cohort.ignore is not None
     if cohort.regions is not None:
         task = _region_task(maps[0], cohort, activation, heads, bounded)
-        return dataclasses.replace(task, ignores=ignores)
+        return dataclasses.replace(task, ignores=ignores, answer=answer)
     if channels != classes and (channels, classes) != (1, 2):
         raise DataError(
             f"the network has {channels} output channels, the data {classes} classes"
@@ -222,7 +235,7 @@ def find_task(
             fix="use labels with the classes the network was trained for, or name them with classes",
         )
     found = activation or _tell(maps[0], bounded)
-    return Task(found, cohort.classes, channels, cohort.spatial_dims, heads, ignores=ignores)
+    return Task(found, cohort.classes, channels, cohort.spatial_dims, heads, ignores=ignores, answer=answer)
 
 
 def _region_task(
@@ -258,14 +271,47 @@ def _tell(tensor: Tensor, bounded: bool) -> Activation:
     return Activation.PROBABILITIES_SOFTMAX if is_softmax else Activation.PROBABILITIES
 
 
-def _maps(output: Any, dims: int) -> list[Tensor]:
-    """List the tensors `(N, C, *spatial)` of an output, the largest first."""
-    maps = [x for x in tensors_in(output) if x.ndim == dims + 2 and x.is_floating_point()]
-    return sorted(maps, key=lambda x: -x.shape[2:].numel())
+def rivals(output: Any, dims: int) -> tuple[int, ...]:
+    """Return the places of the outputs that are as large as the largest, and have as many channels.
+
+    Args:
+        output: of a network.
+        dims: spatial axes of its maps.
+    """
+    largest = _maps(output, dims, None)[0].shape[1:]
+    tensors = tensors_in(output)
+    return tuple(place for place, x in enumerate(tensors) if _is_map(x, dims) and x.shape[1:] == largest)
 
 
-def _heads(output: Any, dims: int) -> list[Tensor]:
-    maps = _maps(output, dims)
+def _check_answer(output: Any, answer: int, dims: int) -> int:
+    """Return the place of a map, counted from the front."""
+    tensors = tensors_in(output)
+    maps = [place for place, x in enumerate(tensors) if _is_map(x, dims)]
+    place = answer + len(tensors) if answer < 0 else answer
+    if place not in maps:
+        found = ", ".join(f"{place} {tuple(tensors[place].shape)}" for place in maps)
+        raise InputError(
+            f"output {answer} of the network is no map of {dims} spatial axes",
+            where="answer",
+            fix=f"its maps are: {found or 'none'}",
+        )
+    return place
+
+
+def _is_map(x: Tensor, dims: int) -> bool:
+    return x.ndim == dims + 2 and x.is_floating_point()
+
+
+def _maps(output: Any, dims: int, answer: int | None) -> list[Tensor]:
+    """List the tensors `(N, C, *spatial)` of an output: the answer, and the others, the largest first."""
+    tensors = tensors_in(output)
+    places = [place for place, x in enumerate(tensors) if _is_map(x, dims)]
+    places.sort(key=lambda place: (place != answer, -tensors[place].shape[2:].numel()))
+    return [tensors[place] for place in places]
+
+
+def _heads(output: Any, dims: int, answer: int | None) -> list[Tensor]:
+    maps = _maps(output, dims, answer)
     return [x for x in maps if x.shape[1] == maps[0].shape[1]]
 
 

@@ -161,8 +161,7 @@ def test_a_preparation_given_to_an_export_goes_to_the_samples_and_into_the_file(
     words = ("--precision", "int8", "--data", images, "--preparation", tmp_path / "p.toml")
     done = cli("export", tiny, "--out", tmp_path / "x", *words, "--no-second-opinion", "--json")
     assert done.code == 0, done.err
-    preparation, _ = read_recorded_data(tmp_path / "x")
-    assert preparation == Preparation(std=(0.025,), multiple=4)
+    assert read_recorded_data(tmp_path / "x").preparation == Preparation(std=(0.025,), multiple=4)
     of_host = cli("evaluate", tiny, "--data", images, "--preparation", tmp_path / "p.toml", "--json")
     assert done.json["dice"]["network"] == of_host.json["dice_mean"]
     # The step between the 256 values of an input: its images reach beyond 20, not 1.

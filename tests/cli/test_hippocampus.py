@@ -64,8 +64,13 @@ def scored(cli: Cli, served: Path, data: Path) -> dict[str, dict[str, float]]:
 def readings_of_file(served: Path, data: Path, volume: str, axes: tuple[int, ...]) -> np.ndarray:
     """Return `readings` of the exported file, prepared as the file itself says."""
     network = ExportedNetwork.open(served)
-    preparation, classes = read_recorded_data(served)
-    cohort = open_data(data, preparation=preparation, classes=classes, spatial_dims=network.spatial_dims)
+    recorded = read_recorded_data(served)
+    cohort = open_data(
+        data,
+        preparation=recorded.preparation,
+        classes=recorded.classes,
+        spatial_dims=network.spatial_dims,
+    )
     return readings(network, cohort, volume, axes)
 
 

@@ -8,7 +8,7 @@ import torch
 from surgeon.export import to_onnx
 from torch import nn
 
-from surgeon.cli.served import ExportedNetwork, read_recorded_data
+from surgeon.cli.served import ExportedNetwork, Recorded, read_recorded_data
 from surgeon.data import Preparation
 
 PREPARATION = Preparation(mean=(0.5,), std=(0.25,), multiple=4)
@@ -30,6 +30,6 @@ def test_what_the_file_normalises_is_not_normalised_before(tmp_path: Path) -> No
     recorded = {"preparation": PREPARATION.to_dict()}
     x = torch.randn(1, 1, 8, 8)
     to_onnx(network, x, tmp_path / "plain", metadata=recorded)
-    assert read_recorded_data(tmp_path / "plain") == (PREPARATION, None)
+    assert read_recorded_data(tmp_path / "plain") == Recorded(PREPARATION)
     to_onnx(network, x, tmp_path / "own", metadata=recorded, include=["normalise"], preparation=PREPARATION)
-    assert read_recorded_data(tmp_path / "own") == (Preparation(scale="none", multiple=4), None)
+    assert read_recorded_data(tmp_path / "own") == Recorded(Preparation(scale="none", multiple=4))

@@ -10,9 +10,9 @@ import torch
 from torch.nn import functional as F
 
 from surgeon.data import Cohort, Legend, Preparation
-from surgeon.errors import DataError
+from surgeon.errors import DataError, InputError
 from surgeon.scores import Activation, Task, find_task
-from surgeon.scores.tasks import beyond
+from surgeon.scores.tasks import beyond, rivals
 
 CLASSES = ("background", "one", "two")
 
@@ -59,6 +59,33 @@ def test_channels_that_do_not_match_the_classes_are_an_error_before_any_training
 def test_an_output_of_another_rank_is_refused() -> None:
     with pytest.raises(DataError, match="holds no map of 3 spatial axes"):
         find_task(noise(1, 2, 8, 8), cohort(2, 3))
+
+
+def test_the_output_that_is_named_is_read_and_leads_the_loss() -> None:
+    first, small, last = noise(2, 3, 8, 8), noise(2, 3, 4, 4), -noise(2, 3, 8, 8)
+    output, label = [first, small, last], torch.ones(2, 8, 8, dtype=torch.int64)
+    for place in (2, -1):
+        task = find_task(output, cohort(3), answer=place)
+        assert (task.answer, task.outputs) == (2, 3)
+        assert torch.equal(task.logits(output), last)
+    ordered = dataclasses.replace(task, answer=None)
+    assert torch.equal(task.loss(output, label), ordered.loss([last, first, small], label))
+    assert torch.equal(find_task(output, cohort(3), answer=1).logits(output), small)
+    assert task.to_dict()["answer"] == 2
+    assert "output 2 is the answer" in task.sentence
+
+
+def test_an_output_that_is_no_map_is_refused_with_those_that_are() -> None:
+    output = [torch.ones(2, 5), noise(2, 3, 8, 8)]
+    for place in (0, 2, -3):
+        with pytest.raises(InputError, match=rf"output {place} of the network is no map") as caught:
+            find_task(output, cohort(3), answer=place)
+        assert caught.value.fix == "its maps are: 1 (2, 3, 8, 8)"
+
+
+def test_outputs_as_large_as_the_largest_are_rivals() -> None:
+    output = [noise(1, 3, 4, 4), noise(1, 3, 8, 8), torch.ones(1, 3), noise(1, 2, 8, 8), noise(1, 3, 8, 8)]
+    assert rivals(output, 2) == (1, 4)
 
 
 def test_the_largest_of_several_outputs_is_read() -> None:
