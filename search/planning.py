@@ -153,9 +153,7 @@ def plan_operation(
     splits = split_subjects(cohort, config.seed if config.split is None else config.split, config.fractions)
     training = cohort.select(splits.train)
     image = draw_batches(training, config, "training").batch(0, 0).image[:1]
-    network = copy.deepcopy(host).eval()
-    task = read_task(network, image, cohort, config.answer)
-    task, chosen = fleet.first(lambda: choose_answer(network, image, training, task, fleet.device))
+    task, chosen = _read_output(host, image, training, config, fleet)
     example = (image,) if inputs is None else _example(inputs)
     traced = trace(host, example)
     _check_freedom(traced, image, config)
@@ -178,6 +176,17 @@ def plan_operation(
     )
     _check_same(plan)
     return plan
+
+
+def _read_output(
+    host: nn.Module, image: Tensor, training: Cohort, config: Config, fleet: Fleet
+) -> tuple[Task, str]:
+    """Tell what the output of a host means, and say how its answer was chosen if it was."""
+    network = copy.deepcopy(host).eval()
+    task = read_task(network, image, training, config.answer)
+    if config.answer is not None:
+        return task, ""
+    return fleet.first(lambda: choose_answer(network, image, training, task, fleet.device))
 
 
 def _check_same(plan: Plan) -> None:

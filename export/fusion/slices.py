@@ -91,7 +91,10 @@ def _sliced(draft: Draft, node: fx.Node, convolution: Convolution, abreast: int)
     total: fx.Node | None = None
     for tap in range(convolution.kernel[0]):
         first = tap * step
-        part = call(aten.slice.Tensor, padded, 1, first, _end(call, first, whole, 2 * margin, behind))
+        if first == margin and not behind:
+            part = turned  # the middle tap sees every slice where it is: one copy less
+        else:
+            part = call(aten.slice.Tensor, padded, 1, first, _end(call, first, whole, 2 * margin, behind))
         flat = call(aten.reshape.default, part, [-1, abreast * channels, height, width])
         repeated = convolution.weight[:, :, tap].repeat(abreast, 1, 1, 1)
         weight = draft.add_constant(f"{node.name}_tap{tap}", repeated, node)

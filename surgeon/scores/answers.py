@@ -21,7 +21,7 @@ MOST = 8
 def choose_answer(
     network: Network, image: Tensor, cohort: Cohort, task: Task, device: torch.device | str = "cpu"
 ) -> tuple[Task, str]:
-    """Choose the output with the largest Dice, where a network gives several as large as the largest.
+    """Choose the output with the largest Dice, where a network gives several of one size.
 
     Decoders of several stages return one map for each, and not all have the best one first.
 
@@ -29,18 +29,16 @@ def choose_answer(
         network: it is run in eval mode.
         image: `(1, C, *spatial)`.
         cohort: labelled cases, none of which is to compare with later.
-        task: as `read_task` gives it; one with an answer stays as it is.
+        task: as `read_task` finds it by itself.
         device: to run on.
 
     Returns:
         the task, and a sentence that says what was chosen; no sentence where there was nothing to choose.
     """
-    if task.answer is not None:
-        return task, ""
     image = image.to(device)
     with in_eval_mode(network, device):
         with torch.no_grad():
-            places = rivals(network(image), task.spatial_dims)
+            places = rivals(network(image), task)
         if len(places) < 2:
             return task, ""
         tasks = {place: read_task(network, image, cohort, place) for place in places}

@@ -206,13 +206,13 @@ def find_task(
         activation: what the output is; None tells it: values that all lie between 0 and 1 are probabilities.
         further: outputs on other images, see `beyond`.
         answer: the place of the segmentation among the tensors of the output, negative from the end; None
-            for the first of the largest.
+            for the first of the largest, among those whose channels match the classes if there are any.
 
     Raises:
         InputError: there is no map at that place.
         DataError: the output has no map of the data's rank, or its channels do not match the classes.
     """
-    answer = None if answer is None else _check_answer(output, answer, cohort.spatial_dims)
+    answer = _find_answer(output, cohort) if answer is None else _check_answer(output, answer, cohort)
     maps = _maps(output, cohort.spatial_dims, answer)
     if not maps:
         shapes = [tuple(tensor.shape) for tensor in tensors_in(output)]
@@ -227,7 +227,7 @@ def find_task(
     if cohort.regions is not None:
         task = _region_task(maps[0], cohort, activation, heads, bounded)
         return dataclasses.replace(task, ignores=ignores, answer=answer)
-    if channels != classes and (channels, classes) != (1, 2):
+    if not _suits(channels, cohort):
         raise DataError(
             f"the network has {channels} output channels, the data {classes} classes"
             f" ({', '.join(cohort.classes)})",
@@ -271,20 +271,34 @@ def _tell(tensor: Tensor, bounded: bool) -> Activation:
     return Activation.PROBABILITIES_SOFTMAX if is_softmax else Activation.PROBABILITIES
 
 
-def rivals(output: Any, dims: int) -> tuple[int, ...]:
-    """Return the places of the outputs that are as large as the largest, and have as many channels.
-
-    Args:
-        output: of a network.
-        dims: spatial axes of its maps.
-    """
-    largest = _maps(output, dims, None)[0].shape[1:]
+def rivals(output: Any, task: Task) -> tuple[int, ...]:
+    """Return the places of the outputs that have the size and the channels of a task's answer."""
+    dims = task.spatial_dims
+    shape = _maps(output, dims, task.answer)[0].shape[1:]
     tensors = tensors_in(output)
-    return tuple(place for place, x in enumerate(tensors) if _is_map(x, dims) and x.shape[1:] == largest)
+    return tuple(place for place, x in enumerate(tensors) if _is_map(x, dims) and x.shape[1:] == shape)
 
 
-def _check_answer(output: Any, answer: int, dims: int) -> int:
+def _suits(channels: int, cohort: Cohort) -> bool:
+    """Tell whether so many channels can be the classes of the data."""
+    if cohort.regions is not None:
+        return channels in (len(cohort.regions.values), max(cohort.regions.known) + 1)
+    classes = len(cohort.classes)
+    return channels == classes or (channels, classes) == (1, 2)
+
+
+def _find_answer(output: Any, cohort: Cohort) -> int | None:
+    """Return the place of the largest map that can be the answer, where features are as large."""
+    maps = _maps(output, cohort.spatial_dims, None)
+    suiting = [one for one in maps if _suits(one.shape[1], cohort)]
+    if not suiting or suiting[0] is maps[0]:
+        return None
+    return next(place for place, x in enumerate(tensors_in(output)) if x is suiting[0])
+
+
+def _check_answer(output: Any, answer: int, cohort: Cohort) -> int:
     """Return the place of a map, counted from the front."""
+    dims = cohort.spatial_dims
     tensors = tensors_in(output)
     maps = [place for place, x in enumerate(tensors) if _is_map(x, dims)]
     place = answer + len(tensors) if answer < 0 else answer

@@ -85,7 +85,15 @@ def test_an_output_that_is_no_map_is_refused_with_those_that_are() -> None:
 
 def test_outputs_as_large_as_the_largest_are_rivals() -> None:
     output = [noise(1, 3, 4, 4), noise(1, 3, 8, 8), torch.ones(1, 3), noise(1, 2, 8, 8), noise(1, 3, 8, 8)]
-    assert rivals(output, 2) == (1, 4)
+    assert rivals(output, find_task(output, cohort(3))) == (1, 4)
+
+
+def test_features_as_large_as_the_answer_are_not_read() -> None:
+    answer = noise(1, 3, 8, 8)
+    output = {"features": noise(1, 16, 8, 8), "out": answer, "aux": noise(1, 3, 4, 4)}
+    task = find_task(output, cohort(3))
+    assert (task.answer, task.outputs) == (1, 2)
+    assert torch.equal(task.logits(output), answer)
 
 
 def test_the_largest_of_several_outputs_is_read() -> None:
