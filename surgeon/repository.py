@@ -3,7 +3,7 @@
 A repository's `utils.py`, `search.py` or `export.py` must neither hide an installed module of that name nor
 be hidden by it. So its modules live in `sys.modules` under a private prefix, and an `import utils` in one of
 them is answered from the repository first. `sys.path` stays as it is, and imports inside functions that run
-later are answered in the same way.
+later are answered in the same way, from what a file put on `sys.path` too.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
@@ -82,6 +82,7 @@ def import_file(file: Path) -> ModuleType:
         with repository.found_first():
             return importlib.import_module(".".join((prefix, *parts)))
     finally:
+        repository.search_also(folder for folder in sys.path if folder not in path_before)
         sys.path[:] = path_before
 
 
@@ -109,6 +110,11 @@ class _Repository:
             yield
         finally:
             sys.meta_path.remove(self)  # type: ignore[arg-type]
+
+    def search_also(self, folders: Iterable[str]) -> None:
+        """Search what a file put on `sys.path` too, for the imports of its functions, which run later."""
+        self._above = (*self._above, *(Path(folder).resolve() for folder in folders if folder))
+        self._is_own = {name: own for name, own in self._is_own.items() if own}
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, _target: Any = None

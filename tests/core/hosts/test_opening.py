@@ -319,6 +319,20 @@ def test_a_file_that_changes_sys_path_leaves_it_as_it_was(tmp_path: Path) -> Non
     assert "/nowhere" not in sys.path
 
 
+def test_what_a_file_put_on_sys_path_is_found_by_its_functions_as_well(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere" / "lib_of_parts"
+    elsewhere.mkdir(parents=True)
+    (elsewhere / "__init__.py").write_text("")
+    (elsewhere / "net.py").write_text(NET)
+    (tmp_path / "net.py").write_text(
+        f"import sys\nsys.path.insert(0, {str(elsewhere.parent)!r})\n"
+        "def build():\n    from lib_of_parts.net import Net\n    return Net()\n"
+    )
+    assert isinstance(load(f"{tmp_path / 'net.py'}:build"), nn.Module)
+    assert str(elsewhere.parent) not in sys.path
+    assert "lib_of_parts" not in sys.modules
+
+
 def test_an_exported_program_is_a_plain_graph_in_eval_mode(net: str, tmp_path: Path) -> None:
     module = load(net)
     example = torch.rand(2, 1, 16, 16)
