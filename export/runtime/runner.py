@@ -41,6 +41,7 @@ class Runner:
     Attributes:
         device: where inputs are read and outputs lie.
         shapes: the fixed shape of each input, or None.
+        answer: the place of the segmentation among the outputs, as the file says.
         not_recorded: why runs are not replayed from a recording; empty where they are.
 
     Args:
@@ -75,9 +76,9 @@ class Runner:
         self._session = plain
         self._inputs = [(item.name, _TYPES[item.type]) for item in plain.get_inputs()]
         self._outputs = [(item.name, _TYPES[item.type]) for item in plain.get_outputs()]
-        self._limits: dict[str, int | None] = json.loads(
-            plain.get_modelmeta().custom_metadata_map.get(SIZES, "{}")
-        )
+        known = plain.get_modelmeta().custom_metadata_map
+        self._limits: dict[str, int | None] = json.loads(known.get(SIZES, "{}"))
+        self.answer = int(known.get("answer", "0"))
         self._buffers: tuple[list[Tensor], list[Tensor]] | None = None
         self.not_recorded = "inputs may have any size"
         if self.shapes is None:

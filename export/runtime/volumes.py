@@ -19,7 +19,7 @@ def predict_volume(
     *,
     batch: int = 4,
     overlap: float = 0.5,
-    output: int = 0,
+    output: int | None = None,
 ) -> Tensor:
     """Run an export over a large image in batches of windows and blend them with Gaussian weights.
 
@@ -31,7 +31,7 @@ def predict_volume(
         window: spatial size of a window.
         batch: windows that run together.
         overlap: share of the window by which neighbours overlap, at least 0 and below 1.
-        output: which output of the file to blend; it has the size of the window.
+        output: which output of the file to blend; it has the size of the window. None takes the answer.
 
     Returns:
         the blended output `(N, K, *spatial)`.
@@ -54,6 +54,7 @@ def predict_volume(
         )
     from monai.inferers import sliding_window_inference
 
+    place = runner.answer if output is None else output
     fixed = None if runner.shapes is None else runner.shapes[0][0]
 
     def predict(windows: Tensor) -> Tensor:
@@ -61,7 +62,7 @@ def predict_volume(
         if fixed is not None and count < fixed:
             filling = windows.new_zeros((fixed - count, *windows.shape[1:]))
             windows = torch.cat([windows, filling])
-        return runner(windows)[output][:count]
+        return runner(windows)[place][:count]
 
     blended: Tensor = sliding_window_inference(
         volume.to(runner.device),

@@ -94,6 +94,33 @@ def test_a_volume_is_put_together_as_monai_does_with_the_network(exported, shape
     torch.testing.assert_close(found, whole, atol=1e-4, rtol=1e-4)
 
 
+class _Stages(torch.nn.Module):
+    """Gives two maps of one size, the answer last."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(1, 2, 3, padding=1)
+
+    def forward(self, x):
+        return torch.zeros_like(x), self.conv(x)
+
+
+def test_the_answer_of_a_file_is_what_is_blended(tmp_path):
+    network = _Stages().eval()
+    artifact = to_onnx(network, image(2, 8), tmp_path, answer=-1)
+    runner = Runner(artifact.model)
+    assert runner.answer == 1
+    volume = torch.randn(1, 1, 8, 8)
+    torch.testing.assert_close(predict_volume(runner, volume, (8, 8)), expected(network, volume)[1])
+    assert not predict_volume(runner, volume, (8, 8), output=0).any()
+
+
+def test_an_answer_that_is_no_map_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(InputError, match="output 2 of the network is no map"):
+        to_onnx(_Stages().eval(), image(2, 8), tmp_path / "out", answer=2)
+    assert not (tmp_path / "out").exists()
+
+
 def test_windows_that_do_not_suit_are_refused(exported):
     fixed = Runner(exported[1], shapes=[(1, 1, 8, 8, 8)])
     volume = torch.zeros(1, 1, 16, 16, 16)
