@@ -132,8 +132,8 @@ class Task:
         kind = "one foreground class" if self.channels == 1 else "one class for each voxel"
         if self.regions is not None:
             kind = "classes that overlap"
-        heads = f", {self.outputs} outputs" if self.outputs > 1 else ""
-        heads += "" if self.answer is None else f", of which output {self.answer} is the answer"
+        read = "the first of the largest" if self.answer is None else f"output {self.answer}"
+        heads = f", {self.outputs} outputs of which {read} is the answer" if self.outputs > 1 else ""
         return (
             f"output read as {self.activation.value}: {self.channels} channel(s){heads}, {kind}"
             f" ({', '.join(self.classes[1:])})"
