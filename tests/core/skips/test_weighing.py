@@ -242,3 +242,37 @@ class _OnlyProducts(nn.Module):
 def test_a_product_that_deep_content_goes_on_through_alone_stays_a_way():
     (skip,) = surgeon.inspect(_OnlyProducts(), image()).skips
     assert (skip.source_module, skip.merge_shape[2]) == ("levels.1", 8)
+
+
+class _Infused(nn.Module):
+    """Every level times all others, brought to its size, before it is added to the decoder (U-Net v2)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.levels = nn.ModuleList([conv(1, 4), conv(4, 4, stride=2), conv(4, 4, stride=2)])
+        self.infuse = nn.ModuleList([nn.ModuleList([conv(4, 4) for _ in range(3)]) for _ in range(3)])
+        self.rise = nn.ModuleList([conv(4, 4) for _ in range(2)])
+        self.last = conv(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        levels = []
+        for level in self.levels:
+            x = level(x)
+            levels.append(x)
+        infused = []
+        for place, anchor in enumerate(levels):
+            total = torch.ones_like(anchor)
+            for own, level in zip(self.infuse[place], levels, strict=True):
+                resize = F.adaptive_avg_pool2d if level.shape[-1] > anchor.shape[-1] else F.interpolate
+                total = total * own(resize(level, anchor.shape[2:]))
+            infused.append(total)
+        x = self.rise[0](F.interpolate(infused[2], scale_factor=2)) + infused[1]
+        return self.last(self.rise[1](F.interpolate(x, scale_factor=2)) + infused[0])
+
+
+def test_levels_that_deeper_ones_weigh_are_skips_where_they_are_added():
+    anatomy = surgeon.inspect(_Infused(), image())
+    assert [(skip.merge.value, skip.source_module, skip.merge_shape[2]) for skip in anatomy.skips] == [
+        ("add", "levels.0", 16),
+        ("add", "levels.1", 8),
+    ]
