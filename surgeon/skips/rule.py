@@ -165,9 +165,27 @@ def _links_of(search: _Round, site: MergeSite) -> list[Link]:
         if found is not None:
             links.extend(replace(link, decoder=found[0]) for link in found[1])
         reasons += [outcome for _, outcome in outcomes if isinstance(outcome, Reason)]
+    links = _without_mixtures(search, site, links)
     if not links and site.index not in {link.merge.index for link in findings.links}:
         findings.reasons[site.index] = max(reasons, key=_TELLING.__getitem__).value
     return links
+
+
+def _without_mixtures(search: _Round, site: MergeSite, links: list[Link]) -> list[Link]:
+    """Leave out what deeper levels weigh, where what they weigh enters the merge by itself as well.
+
+    There the product is a mixture of both sides, as in a bilinear fusion, and no way of its own.
+    """
+    view, high = search.view, search.reach.high(search.view.resolution[site.index])
+    there = [*links, *(link for link in search.findings.links if link.merge.index == site.index)]
+    seen = {link.leaf: high[link.leaf] | (1 << link.leaf) for link in there}
+    plain = [own for own in seen.values() if not own & view.weighed]
+
+    def is_mixture(own: int) -> bool:
+        shared = (members(own & other) for other in plain)
+        return any(view.same_resolution(i, site.index) for common in shared for i in common)
+
+    return [link for link in links if not (seen[link.leaf] & view.weighed and is_mixture(seen[link.leaf]))]
 
 
 def _unfit(view: GraphView, findings: Findings, site: MergeSite) -> Reason | None:

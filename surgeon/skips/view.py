@@ -57,7 +57,9 @@ class GraphView:
         self._data = self._data_nodes()
         self.resolution = self._resolutions()
         products = [i for i, name in enumerate(self.names) if name in ops.PRODUCTS]
-        self.sources = drop_weighing(self._flow(), self.resolution, products)
+        flow = self._flow()
+        self.sources = drop_weighing(flow, self.resolution, products)
+        self.weighed = bits(i for i in products if self.sources[i] != flow[i])
         self.users = users_of(self.sources)
         self.output_reach = self._reaches_output()
 

@@ -276,3 +276,23 @@ def test_levels_that_deeper_ones_weigh_are_skips_where_they_are_added():
         ("add", "levels.0", 16),
         ("add", "levels.1", 8),
     ]
+
+
+class _Bilinear(nn.Module):
+    """Joins a level and what comes from below with the product of the two (TransFuse)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.top, self.bottom = conv(1, 4), conv(4, 4, stride=2)
+        self.left, self.right, self.both = conv(4, 4), conv(4, 4), conv(4, 4)
+        self.last = conv(12, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        top = self.top(x)
+        below = F.interpolate(self.bottom(top), scale_factor=2)
+        return self.last(torch.cat([top, below, self.both(self.left(top) * self.right(below))], 1))
+
+
+def test_a_product_of_both_sides_beside_them_is_no_skip_of_its_own():
+    (skip,) = surgeon.inspect(_Bilinear(), image()).skips
+    assert (skip.source_module, skip.operand_index) == ("top", 0)
