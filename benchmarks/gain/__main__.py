@@ -85,13 +85,16 @@ def _parts(size: Size, tasks: Sequence[Task], options: argparse.Namespace) -> di
     """Run what is not finished yet, part after part, and return all parts by task."""
     kept = KeptParts()
     found: dict[str, list[dict[str, Any]]] = {}
+    absent = {task.needs for task in tasks if task.needs and not (options.data / task.needs).exists()}
+    for needed in sorted(absent):
+        say(f"{options.data / needed} is not there: what needs it is left out", options.json)
     left = options.parts
     place = Place(KEPT / "data", options.data)
     for task, split, seed in _wanted(size, tasks):
         part = kept.find(task.name, split, seed)
         if part is None:
             others = (options.split, options.seed) not in product((None, split), (None, seed))
-            if left <= 0 or others or (task.needs and not (options.data / task.needs).exists()):
+            if left <= 0 or others or task.needs in absent:
                 continue
             left -= 1
             kept.keep(run_part(task, size, place, split, seed))
