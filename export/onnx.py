@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -150,6 +150,11 @@ def _values(model: ir.Model) -> Iterator[ir.Value]:
 
 
 def _name_axes(model: ir.Model) -> None:
+    """Name the free axes of all values after those of the inputs.
+
+    Only what is read by people is simplified: onnxruntime takes sizes of one name inside the graph for equal,
+    and uses the memory of one for the other.
+    """
     names: dict[str, str] = {}
     for value in model.graph.inputs:
         shape = value.shape or ()
@@ -162,13 +167,16 @@ def _name_axes(model: ir.Model) -> None:
     for value in _values(model):
         if value.shape is None:
             continue
-        value.shape = ir.Shape(
-            [size if isinstance(size, int) else _axis(size.value, names) for size in value.shape]
-        )
+        simplify = simplify_size if value.is_graph_output() else str
+        value.shape = ir.Shape([_axis(size, names, simplify) for size in value.shape])
 
 
-def _axis(symbol: str | None, names: dict[str, str]) -> str | None:
-    return None if symbol is None else simplify_size(rename_symbols(symbol, names))
+def _axis(
+    size: int | ir.SymbolicDim, names: dict[str, str], simplify: Callable[[str], str]
+) -> int | str | None:
+    if isinstance(size, int) or size.value is None:
+        return size if isinstance(size, int) else None
+    return simplify(rename_symbols(str(size.value), names))
 
 
 def _origins(decomposed: ExportedProgram | None) -> dict[str, str]:
