@@ -170,6 +170,21 @@ def step_of_sizes(host: Callable[[Example], Any], example: Example) -> int:
     return 0
 
 
+def step_of_depth(host: Callable[[Example], Any], example: Example) -> int:
+    """Return the smallest step to a larger depth of a volume, its other sizes kept, that a network runs at.
+
+    1 for images, and where it takes none: then nothing is known of depths.
+    """
+    depth, *rest = _spatial(example)
+    for step in _STEPS if len(rest) == 2 else ():
+        try:
+            host(_sized(example, (depth + step, *rest), 29))
+        except Exception:  # noqa: BLE001 - a host may refuse a size in any way
+            continue
+        return step
+    return 1
+
+
 def _find_step(gate: Gate, example: Example, spatial: tuple[int, ...], limit: int | None) -> int:
     """Return the smallest step to a larger size that host and export both take."""
     reason = f"sizes beyond {limit} are outside what torch.export vouches for"

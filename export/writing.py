@@ -13,7 +13,7 @@ from torch.export import ExportedProgram
 from surgeon.tracing import Example, Limits, map_tensors, private_copy, size_limits
 
 from .bounding import bind, bound_sizes
-from .cases import real_cases, step_of_sizes
+from .cases import real_cases, step_of_depth, step_of_sizes
 from .doubling import example_sizes, merge_upsampling_by_size
 from .flattening import (
     Flat,
@@ -24,7 +24,7 @@ from .flattening import (
     leaves_of,
     twice_as_large,
 )
-from .fusion import ATTENTION_OPSET, PASSES, Fused, PassReport, cpu_passes, fuse, needs_attention
+from .fusion import ATTENTION_OPSET, PASSES, Fused, Pass, PassReport, cpu_passes, fuse, needs_attention
 from .naming import input_names, output_names
 from .onnx import build_model, write_model
 from .order import Order, SizePolicy
@@ -73,7 +73,7 @@ def write_network(order: Order, path: Path) -> Written:
     model, example = _on_cpu(order)
     step = step_of_sizes(order.host, order.example) if order.sizes is SizePolicy.FREE else 0
     flat = _flatten(order, model, example, step)
-    passes = cpu_passes(max(step, 1)) if _is_cpu(order.target) else PASSES
+    passes = _passes(order, step)
     fused = fuse(flat.graph_module, example.args, example.kwargs, passes=passes, keep_stages=order.profile)
     program = _program_of(fused, flat)
     names = (input_names(example, program.graph_signature.user_inputs), output_names(output))
@@ -95,6 +95,15 @@ def write_network(order: Order, path: Path) -> Written:
     write_model(written, path)
     bounds = limits if binding else None
     return Written(path, written, flat, program, plain, fused, names, kept, bounds, translated)
+
+
+def _passes(order: Order, step: int) -> tuple[tuple[str, Pass], ...]:
+    """Return the passes for a target, and for the sizes that the network takes."""
+    if not _is_cpu(order.target):
+        return PASSES
+    # Sizes that grow together by single steps leave nothing to be known of one of them.
+    depth_step = step_of_depth(order.host, order.example) if step > 1 else 1
+    return cpu_passes(max(step, 1), depth_step)
 
 
 def opset_of(program: ExportedProgram, target: Target) -> int:

@@ -56,17 +56,18 @@ PASSES: tuple[tuple[str, Pass], ...] = (
 )
 
 
-def cpu_passes(step: int = 1) -> tuple[tuple[str, Pass], ...]:
+def cpu_passes(step: int = 1, depth_step: int = 1) -> tuple[tuple[str, Pass], ...]:
     """Return `PASSES` and those that only a CPU gains by.
 
     Args:
         step: the spatial sizes that the network takes differ by multiples of this.
+        depth_step: and the depths of volumes by multiples of this, whatever their other sizes are.
     """
     return (
         *PASSES,
         ("merge_upsampling", with_step(step)),
-        ("slice_depthwise", slice_depthwise),
-        ("convolve_planes", convolve_planes),
+        ("slice_depthwise", partial(slice_depthwise, depth_step=depth_step)),
+        ("convolve_planes", partial(convolve_planes, depth_step=depth_step)),
         ("join_attention", join_attention),
         ("average_planes", average_planes),
     )

@@ -21,7 +21,7 @@ aten = torch.ops.aten
 _FEWEST_IN, _FEWEST_OUT = 4, 4
 
 
-def convolve_planes(source: fx.GraphModule) -> tuple[fx.GraphModule, PassReport]:
+def convolve_planes(source: fx.GraphModule, *, depth_step: int = 1) -> tuple[fx.GraphModule, PassReport]:
     """Write a 3-D convolution as 2-D ones over its planes.
 
     onnxruntime copies the neighbourhood of every voxel before it multiplies, and has direct kernels for
@@ -32,6 +32,11 @@ def convolve_planes(source: fx.GraphModule) -> tuple[fx.GraphModule, PassReport]
 
         y[0] = m0 + m1 + m2    m0 = w0 (x[0] - x[2])    m1 = (w0 + w1 + w2) / 2 (x[1] + x[2])
         y[1] = m1 - m2 - m3    m3 = w2 (x[1] - x[3])    m2 = (w0 - w1 + w2) / 2 (x[2] - x[1])
+
+    Args:
+        source: the graph.
+        depth_step: the depths that the network takes differ from the example's by multiples of this; where
+            they may be odd, one plane more is computed and cut off.
     """
     draft = Draft(source, "convolve_planes")
     for node in list(draft.graph.nodes):
@@ -42,8 +47,10 @@ def convolve_planes(source: fx.GraphModule) -> tuple[fx.GraphModule, PassReport]
         if reason:
             draft.reject(node, reason)
             continue
-        write = _in_pairs if _goes_in_pairs(convolution) else _tap_by_tap
-        draft.note(f"{node.name}: {write(_Place(draft, node, convolution))}")
+        place = _Place(draft, node, convolution)
+        even = is_known_multiple(node, 2, 2, depth_step)
+        told = _in_pairs(place, even) if _goes_in_pairs(convolution) else _tap_by_tap(place)
+        draft.note(f"{node.name}: {told}")
     return draft.finish()
 
 
@@ -143,10 +150,9 @@ def _tap_by_tap(place: _Place) -> str:
     return f"{taps} taps"
 
 
-def _in_pairs(place: _Place) -> str:
+def _in_pairs(place: _Place, even: bool) -> str:
     """Compute two planes at a time from four products."""
     convolution, call = place.convolution, place.call
-    even = is_known_multiple(place.node, 2, 2)
     x = _every_second(place, 0 if even else 1)
     first, middle, last = convolution.weight.double().unbind(2)
     weights = (first, (first + middle + last) / 2, (first - middle + last) / 2, last)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
+_DEPTH = 2  # the axis of volumes (N, C, D, H, W)
 # Sizes tried for each free axis: expressions of sizes are sums and floors of quotients, which repeat.
 _TRIED = 48
 
@@ -30,15 +32,31 @@ def is_multiple(graph: fx.Graph, size: Any, of: Any, factor: int, step: int = 1)
     if len(symbols) != 1 or not symbols <= set(hints):
         return False
     symbol = symbols.pop()
-    start = hints[symbol] % step or step
-    tried = ({symbol: start + step * number} for number in range(_TRIED))
+    tried = _tried(symbol, hints[symbol], step)
     return all(_value(left, each) == factor * _value(right, each) for each in tried)
 
 
-def is_known_multiple(node: fx.Node, axis: int, of: int) -> bool:
-    """Say whether a tensor's size along an axis is known to be a multiple, at any size of the inputs."""
+def is_known_multiple(node: fx.Node, axis: int, of: int, depth_step: int = 1) -> bool:
+    """Say whether a tensor's size along an axis is a multiple, at all sizes that a network takes.
+
+    Args:
+        node: of the tensor.
+        axis: of its size.
+        of: what the size is to be a multiple of.
+        depth_step: the depths of volumes that the network takes, their first spatial axis, differ by
+            multiples of this.
+    """
     value = node.meta.get("val")
-    return isinstance(value, Tensor) and bool(statically_known_true(value.shape[axis] % of == 0))
+    if not isinstance(value, Tensor):
+        return False
+    if statically_known_true(value.shape[axis] % of == 0):
+        return True
+    expression, depths = _expression(value.shape[axis]), _hints(node.graph, _DEPTH)
+    symbols: set[Any] = getattr(expression, "free_symbols", set())
+    if depth_step == 1 or len(symbols) != 1 or not symbols <= set(depths):
+        return False
+    (symbol,) = symbols
+    return all(_value(expression, sizes) % of == 0 for sizes in _tried(symbol, depths[symbol], depth_step))
 
 
 def size_hint(size: Any) -> int:
@@ -55,14 +73,20 @@ def _value(expression: Any, sizes: dict[Any, int]) -> int:
     return int(expression.subs(sizes)) if hasattr(expression, "subs") else int(expression)
 
 
-def _hints(graph: fx.Graph) -> dict[Any, int]:
-    """Return the example's size of every free axis, by its symbol."""
+def _tried(symbol: Any, hint: int, step: int) -> Iterator[dict[Any, int]]:
+    """Yield sizes of a free axis that differ from the example's by multiples of a step."""
+    start = hint % step or step
+    return ({symbol: start + step * number} for number in range(_TRIED))
+
+
+def _hints(graph: fx.Graph, axis: int | None = None) -> dict[Any, int]:
+    """Return the example's size of every free axis, or of one alone, by its symbol."""
     found: dict[Any, int] = {}
     for node in graph.nodes:
         value = node.meta.get("val")
         if node.op != "placeholder" or not isinstance(value, Tensor):
             continue
-        for size in value.shape:
+        for size in value.shape if axis is None else value.shape[axis : axis + 1]:
             if isinstance(size, torch.SymInt) and size.node.hint is not None:
                 found[size.node.expr] = int(size.node.hint)
     return found

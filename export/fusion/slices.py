@@ -23,12 +23,17 @@ _BLOCK = 16
 _MOST_SIDE_BY_SIDE = 8
 
 
-def slice_depthwise(source: fx.GraphModule) -> tuple[fx.GraphModule, PassReport]:
+def slice_depthwise(source: fx.GraphModule, *, depth_step: int = 1) -> tuple[fx.GraphModule, PassReport]:
     """Write a depthwise 3-D convolution as a sum of 2-D ones over shifted slices.
 
     onnxruntime has a fast CPU kernel for depthwise convolutions of images alone; for volumes it copies the
     neighbourhood of every voxel first. `conv(x)[d] = sum_k conv2d_k(x[d + k])` is exact, borders included.
     Slices of few channels are taken several at a time, the kernel repeated for each.
+
+    Args:
+        source: the graph.
+        depth_step: the depths that the network takes differ from the example's by multiples of this; a depth
+            that does not divide into the slices taken at a time is filled up where there may be one.
     """
     draft = Draft(source, "slice_depthwise")
     for node in list(draft.graph.nodes):
@@ -41,7 +46,8 @@ def slice_depthwise(source: fx.GraphModule) -> tuple[fx.GraphModule, PassReport]
             continue
         abreast = _abreast(node.args[0], convolution.groups)
         draft.note(f"{node.name}: {convolution.kernel[0]} slices, {abreast} side by side")
-        draft.replace(node, _sliced(draft, node, convolution, abreast))
+        even = is_known_multiple(node.args[0], 2, abreast, depth_step)
+        draft.replace(node, _sliced(draft, node, convolution, abreast, 0 if even else abreast - 1))
     return draft.finish()
 
 
@@ -75,8 +81,16 @@ def _abreast(x: Any, channels: int) -> int:
     return min(range(1, min(depth, _MOST_SIDE_BY_SIDE) + 1), key=blocks)
 
 
-def _sliced(draft: Draft, node: fx.Node, convolution: Convolution, abreast: int) -> fx.Node:
-    """Insert the slices before a convolution of `x (N, C, D, H, W)`; return the node of their sum."""
+def _sliced(draft: Draft, node: fx.Node, convolution: Convolution, abreast: int, behind: int) -> fx.Node:
+    """Insert the slices before a convolution of `x (N, C, D, H, W)`; return the node of their sum.
+
+    Args:
+        draft: the graph.
+        node: of the convolution.
+        convolution: what it is.
+        abreast: slices side by side.
+        behind: slices that the depth is filled up by at most.
+    """
     assert convolution.padding is not None
     margin, *padding = convolution.padding
     step, *dilation = convolution.dilation
@@ -84,7 +98,6 @@ def _sliced(draft: Draft, node: fx.Node, convolution: Convolution, abreast: int)
     call = caller(draft, node)
     x: Any = node.args[0]
     batch, depth, height, width = (call(aten.sym_size.int, x, axis) for axis in (0, 2, 3, 4))
-    behind = 0 if is_known_multiple(x, 2, abreast) else abreast - 1
     turned = call(aten.transpose.int, x, 1, 2)  # (N, D, C, H, W)
     padded = call(aten.constant_pad_nd.default, turned, [0] * 6 + [margin, margin + behind])
     whole = _rounded_up(call, depth, abreast) if behind else depth

@@ -52,6 +52,16 @@ def test_of_an_even_depth_only_what_lies_beyond_its_ends_is_masked(freedom, dept
     assert_exact(before, after, x, sizes=(0,))
 
 
+def test_of_depths_that_are_all_even_no_plane_is_cut_off():
+    before, _ = graph_of(nn.Conv3d(4, 4, 3, padding=1), 2, 4, 6, 6, 6)
+    for step, masked, depths in ((2, 2, (2, 6, 8)), (1, 3, (3, 6, 7))):
+        after, _ = convolve_planes(before, depth_step=step)
+        assert kinds(after).count(aten.mul.Tensor) == masked
+        for depth in depths:
+            x = torch.randn(2, 4, depth, 6, 6, dtype=torch.float64)
+            torch.testing.assert_close(after(x), before(x), atol=1e-12, rtol=1e-12)
+
+
 def test_what_is_no_number_spreads_no_further_than_the_kernel_reaches():
     before, x = graph_of(nn.Conv3d(4, 4, 3, padding=1), 1, 4, 8, 6, 6)
     after, _ = convolve_planes(before)

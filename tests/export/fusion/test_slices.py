@@ -66,6 +66,18 @@ def test_a_depth_that_is_known_to_fit_is_not_padded_further():
     assert_exact(graph, sliced, x, sizes=(0,))
 
 
+def test_a_depth_that_grows_by_steps_that_fit_is_not_filled_up():
+    network = depthwise(4, 3)
+    graph = graph_for(network, torch.randn(2, 4, 8, 5, 6, dtype=torch.float64))
+    for step, slices, depths in ((4, 2, (4, 8, 12)), (2, 4, (2, 6, 8)), (1, 4, (3, 7, 8))):
+        sliced, report = slice_depthwise(graph, depth_step=step)
+        assert report.details == ("conv3d: 3 slices, 4 side by side",)
+        assert [node.target for node in sliced.graph.nodes].count(aten.slice.Tensor) == slices
+        for depth in depths:
+            x = torch.randn(2, 4, depth, 5, 6, dtype=torch.float64)
+            torch.testing.assert_close(sliced(x), graph(x), atol=1e-12, rtol=1e-12)
+
+
 def test_convolutions_of_one_input_share_their_slices():
     class Two(nn.Module):
         def __init__(self):
