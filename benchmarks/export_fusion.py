@@ -14,7 +14,7 @@ from benchmarks.export_hosts import HOSTS, implanted, settle
 def fused(name: str) -> dict[str, Any]:
     """Fuse an implanted host as for a CPU, and count."""
     from surgeon.export import Freedom, flatten, fuse
-    from surgeon.export.cases import step_of_sizes
+    from surgeon.export.cases import step_of_depth, step_of_sizes
     from surgeon.export.fusion import cpu_passes
 
     from surgeon.tracing import Example, run
@@ -29,9 +29,10 @@ def fused(name: str) -> dict[str, Any]:
     example = Example((x,), {})
     with torch.no_grad():
         step = step_of_sizes(lambda each: run(network, each), example)
+        depth_step = step_of_depth(lambda each: run(network, each), example) if step > 1 else 1
     ladder = tuple(Freedom) if step else (Freedom.BATCH, Freedom.NOTHING)
     flat = flatten(network, example, ladder)
-    passes = fuse(flat.graph_module, example.args, passes=cpu_passes(max(step, 1))).passes
+    passes = fuse(flat.graph_module, example.args, passes=cpu_passes(max(step, 1), depth_step)).passes
     return {
         "free": flat.freedom.value,
         "passes": [one.to_dict() for one in passes],
