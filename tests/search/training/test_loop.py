@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import threading
 
@@ -141,16 +140,16 @@ def test_the_first_signal_asks_and_the_handlers_come_back(number):
     before = signal.getsignal(number)
     with stop_requests() as stop:
         assert not stop.requested
-        os.kill(os.getpid(), number)
+        signal.raise_signal(number)
         assert stop.requested
     assert signal.getsignal(number) is before
 
 
 def test_the_second_interrupt_acts_as_usual():
     with stop_requests():
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_outside_the_main_thread_nothing_is_caught():
