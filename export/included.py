@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from surgeon.data import LabelRegions, Preparation
 from surgeon.errors import InputError
 from surgeon.parity import tensors_in
-from surgeon.scores import BEYOND, are_bounded
+from surgeon.scores import BEYOND, are_bounded, place_of_answer
 from surgeon.tracing import Example, image_shapes, map_tensors, run
 
 _BYTE = 255.0
@@ -234,24 +234,8 @@ def find_answer(network: nn.Module, example: Example, answer: int) -> int:
     Raises:
         InputError: there is none at that place.
     """
-    outputs, maps = _outputs(network, example)
-    place = answer + len(outputs) if answer < 0 else answer
-    if place not in maps:
-        found = ", ".join(f"{index} {tuple(outputs[index].shape)}" for index in maps)
-        raise InputError(
-            f"output {answer} of the network is no map of classes",
-            where="answer",
-            fix=f"its maps are: {found or 'none'}",
-        )
-    return place
-
-
-def _outputs(network: nn.Module, example: Example) -> tuple[list[Tensor], list[int]]:
-    """Return the tensors that a network gives, and the places of the maps among them."""
     with torch.no_grad():
-        outputs = tensors_in(run(network, example))
-    rank = len(image_shapes(example)[0])
-    return outputs, [place for place, x in enumerate(outputs) if x.ndim == rank and x.is_floating_point()]
+        return place_of_answer(run(network, example), answer, len(image_shapes(example)[0]) - 2)
 
 
 def _plan_tail(
@@ -261,7 +245,10 @@ def _plan_tail(
     regions: LabelRegions | None,
     answer: int | None,
 ) -> Tail:
-    outputs, maps = _outputs(network, example)
+    rank = len(image_shapes(example)[0])
+    with torch.no_grad():
+        outputs = tensors_in(run(network, example))
+    maps = [index for index, x in enumerate(outputs) if x.ndim == rank and x.is_floating_point()]
     if not maps:
         raise InputError(
             "the network gives no map of classes", where="include", fix="include normalise alone, or nothing"
@@ -288,7 +275,7 @@ def _plan_tail(
             where="include: argmax",
             fix="leave argmax out",
         )
-    axes = tuple(range(2, scores.ndim))
+    axes = tuple(range(2, rank))
     flips = tuple(some for count in range(len(axes)) for some in itertools.combinations(axes, count + 1))
     return Tail(
         index,

@@ -8,7 +8,7 @@ from .evaluation import Scores, evaluate, in_eval_mode
 from .gain import bootstrap_gain, subject_differences
 from .overlap import METRICS, Empty, score_case
 from .prediction import first_patch, middle_patch, place_in_file, predict, predict_logits
-from .tasks import BEYOND, Activation, Task, are_bounded, find_task
+from .tasks import BEYOND, Activation, Task, are_bounded, find_task, place_of_answer
 
 __all__ = [
     "BEYOND",
@@ -29,6 +29,7 @@ __all__ = [
     "match_task",
     "middle_patch",
     "place_in_file",
+    "place_of_answer",
     "predict",
     "predict_logits",
     "read_task",

@@ -212,7 +212,11 @@ def find_task(
         InputError: there is no map at that place.
         DataError: the output has no map of the data's rank, or its channels do not match the classes.
     """
-    answer = _find_answer(output, cohort) if answer is None else _check_answer(output, answer, cohort)
+    answer = (
+        _find_answer(output, cohort)
+        if answer is None
+        else place_of_answer(output, answer, cohort.spatial_dims)
+    )
     maps = _maps(output, cohort.spatial_dims, answer)
     if not maps:
         shapes = [tuple(tensor.shape) for tensor in tensors_in(output)]
@@ -296,9 +300,17 @@ def _find_answer(output: Any, cohort: Cohort) -> int | None:
     return next(place for place, x in enumerate(tensors_in(output)) if x is suiting[0])
 
 
-def _check_answer(output: Any, answer: int, cohort: Cohort) -> int:
-    """Return the place of a map, counted from the front."""
-    dims = cohort.spatial_dims
+def place_of_answer(output: Any, answer: int, dims: int) -> int:
+    """Return the place of a map among the tensors of an output, counted from the front.
+
+    Args:
+        output: of a network.
+        answer: the place, negative from the end.
+        dims: spatial axes of its maps.
+
+    Raises:
+        InputError: there is no map at that place.
+    """
     tensors = tensors_in(output)
     maps = [place for place, x in enumerate(tensors) if _is_map(x, dims)]
     place = answer + len(tensors) if answer < 0 else answer
