@@ -57,13 +57,12 @@ def _enlarged(flow: Flow, resolution: Sequence[int]) -> list[bool]:
 
 def _before(flow: Flow, enlarged: Sequence[bool], i: int) -> set[int]:
     """Return what an enlarged tensor was made from: the nearest tensors that were not enlarged."""
-    behind, found = [i], set()
+    behind, seen, found = [i], {i}, set()
     while behind:
-        for source in flow[behind.pop()]:
-            if enlarged[source]:
-                behind.append(source)
-            else:
-                found.add(source)
+        new = set(flow[behind.pop()]) - seen
+        seen |= new  # residual blocks have as many ways through as 2 to the power of their number
+        found |= {source for source in new if not enlarged[source]}
+        behind.extend(source for source in new if enlarged[source])
     return found
 
 

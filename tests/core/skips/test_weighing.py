@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import surgeon
+from surgeon.skips.weighing import drop_weighing
 from tests.core.networks import conv, image, up
 
 
@@ -296,3 +297,16 @@ class _Bilinear(nn.Module):
 def test_a_product_of_both_sides_beside_them_is_no_skip_of_its_own():
     (skip,) = surgeon.inspect(_Bilinear(), image()).skips
     assert (skip.source_module, skip.operand_index) == ("top", 0)
+
+
+def test_ways_through_many_residual_blocks_are_not_counted_one_by_one():
+    # 0 the input, 1 a lower level; then pairs (a step, its sum with what was before), the product, the output.
+    blocks = 60
+    flow = [[], [0], [1]]
+    for _ in range(blocks):
+        last = len(flow) - 1
+        flow += [[last], [last, last + 1]]
+    product = len(flow)
+    flow += [[product - 1, 0], [product, 1]]
+    resolution = [4, 1, *[4] * (len(flow) - 2)]
+    assert drop_weighing(flow, resolution, [product])[product] == [0]
