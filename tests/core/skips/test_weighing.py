@@ -300,7 +300,7 @@ def test_a_product_of_both_sides_beside_them_is_no_skip_of_its_own():
 
 
 def test_ways_through_many_residual_blocks_are_not_counted_one_by_one():
-    # 0 the input, 1 a lower level; then pairs (a step, its sum with what was before), the product, the output.
+    # 0 the input, 1 a lower level; then pairs (a step, its sum with what was before), product and output.
     blocks = 60
     flow = [[], [0], [1]]
     for _ in range(blocks):
