@@ -172,14 +172,16 @@ def _offers(folder: Path, top: str, inner: str, other: ModuleSpec | None) -> boo
         inner: what is wanted of it; may be empty.
         other: what else is called so.
     """
-    if folder.name in _OF_PACKAGES or not (_module_in(folder, top) or (folder / top).is_dir()):
+    if folder.name in _OF_PACKAGES:
         return False
-    if _module_in(folder, top) or other is None:
+    if _module_in(folder, top):
         return True
-    # A folder without __init__.py comes after a package that has what is wanted, and beside folders.
+    # A folder without __init__.py, such as the clone of a repository that is called like its package, is
+    # meant where it has what is wanted. It comes after a package that has it, and beside folders.
     place = folder / top / inner
     has_it = place.is_dir() or place.with_name(f"{inner}.py").is_file()
-    return has_it and (other.origin is None or (inner != "" and not _is_installed(f"{top}.{inner}")))
+    free = other is None or other.origin is None
+    return has_it and (free or (inner != "" and not _is_installed(f"{top}.{inner}")))
 
 
 def _module_in(folder: Path, top: str) -> Path | None:

@@ -333,6 +333,19 @@ def test_what_a_file_put_on_sys_path_is_found_by_its_functions_as_well(tmp_path:
     assert "lib_of_parts" not in sys.modules
 
 
+def test_a_clone_beside_a_file_that_is_called_like_its_package_does_not_hide_it(tmp_path: Path) -> None:
+    clone = tmp_path / "lib_of_clones"
+    package = clone / "lib_of_clones"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "net.py").write_text(NET)
+    (tmp_path / "net.py").write_text(
+        f"import sys\nsys.path.insert(0, {str(clone)!r})\n"
+        "def build():\n    from lib_of_clones.net import Net\n    return Net()\n"
+    )
+    assert isinstance(load(f"{tmp_path / 'net.py'}:build"), nn.Module)
+
+
 def test_an_exported_program_is_a_plain_graph_in_eval_mode(net: str, tmp_path: Path) -> None:
     module = load(net)
     example = torch.rand(2, 1, 16, 16)
