@@ -359,3 +359,19 @@ def test_a_sigmoid_that_gives_next_to_nothing_is_judged_by_a_share_of_one():
     for wrong, network in ((1e-5, faint), (9e-8, lambda inputs: -faint(inputs))):
         with pytest.raises(ExportError, match="does not compute"):
             gate_for(lambda inputs, w=wrong, n=network: n(inputs) + w, network).check(Case("seed", example()))
+
+
+def test_one_of_several_sigmoids_that_gives_next_to_nothing_is_judged_by_itself():
+    def host(inputs):
+        return inputs.args[0].sigmoid(), inputs.args[0].sigmoid() * 1e-9
+
+    def off(second):
+        def export(inputs):
+            first, faint = host(inputs)
+            return first + 2e-6, faint + second
+
+        return gate_for(export, host)
+
+    assert off(1e-8).check(Case("seed 1", example()))
+    with pytest.raises(ExportError, match="does not compute"):
+        off(2e-6).check(Case("seed 1", example()))
