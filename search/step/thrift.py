@@ -149,8 +149,10 @@ def _split_concatenation(network: fx.GraphModule, node: fx.Node, moved: set[fx.N
     whole: Any = node.args[0]
     if whole.target is not _ATEN.cat.default or len(whole.users) > 1 or whole.args[1:] != (1,):
         return
-    parts: list[fx.Node] = list(whole.args[0])
-    widths = [part.meta.get("shape", (0, 0))[1] for part in parts]
+    joined: list[fx.Node] = list(whole.args[0])
+    # A level without channels (an encoder that begins with a stride of 4) adds nothing to the sum.
+    parts = [part for part in joined if _width(part)]
+    widths = [_width(part) for part in parts]
     if len({part in moved for part in parts}) == 1 or sum(widths) != found.weight.shape[1]:
         return
     blocks = list(zip(parts, torch.split(found.weight, widths, dim=1), strict=True))
@@ -168,6 +170,10 @@ def _split_concatenation(network: fx.GraphModule, node: fx.Node, moved: set[fx.N
     moved |= {sums[0], total}
     node.replace_all_uses_with(total)
     network.graph.erase_node(node)
+
+
+def _width(node: fx.Node) -> int:
+    return int(node.meta.get("shape", (0, 0))[1])
 
 
 def _convolved(

@@ -28,6 +28,15 @@ class Decoding(nn.Module):
         return self.leave(self.meet(torch.cat((self.up(self.bottom(high)), high), dim=1)))
 
 
+class WithAnEmptyLevel(Decoding):
+    """A last merge with a level that has no channels, as an encoder that begins with a stride of 4 gives."""
+
+    def forward(self, x):
+        high = self.enter(x)
+        met = self.meet(torch.cat((self.up(self.bottom(high)), high), dim=1))
+        return self.leave(torch.cat((met, x[:, :0]), dim=1))
+
+
 @pytest.fixture
 def network():
     torch.manual_seed(4)
@@ -74,6 +83,14 @@ def test_what_no_implant_can_influence_is_convolved_in_the_first_half(network):
     positions = 2 * SIDE * SIDE
     implant, meet, leave = 6 * 6 * 9, 6 * 5 * 9, 5 * 2
     assert counter.get_total_flops() == 2 * positions * (implant + meet + leave)
+
+
+def test_a_level_without_channels_is_no_part_of_a_convolution():
+    host = WithAnEmptyLevel().double().eval()
+    image = torch.rand(2, 1, SIDE, SIDE).double()
+    spliced = splice(host, image, {"s0": nn.Conv2d(6, 6, 3, padding=1).double()})
+    found = thrifty(spliced, spliced.graph)
+    assert torch.allclose(spliced.graph.process_outputs(found(image)), spliced(image), rtol=0, atol=1e-12)
 
 
 def test_gradients_of_implants_are_those_of_the_whole_network(network):
