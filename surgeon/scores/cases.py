@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,11 @@ import torch
 from torch import Tensor
 
 from surgeon.data import IGNORED, Cohort
-from surgeon.errors import DataError
 from surgeon.files import whole_file
 
 from .evaluation import Scores, in_eval_mode, predicted_wholes
 from .prediction import Network, first_patch
+from .refusals import refusal
 from .tasks import Task, beyond, find_task
 
 
@@ -67,29 +66,8 @@ def read_task(network: Network, image: Tensor, cohort: Cohort, answer: int | Non
         with torch.no_grad():
             output = network(image)
     except Exception as error:
-        raise _unfit(error, image, cohort) from error
+        raise refusal(error, image, cohort) from error
     return find_task(output, cohort, further=beyond(network, image), answer=answer)
-
-
-def _unfit(error: Exception, image: Tensor, cohort: Cohort) -> DataError:
-    """Explain why a network does not take an image `(1, C, *spatial)`."""
-    where = f"{cohort.path}: an input of shape {tuple(image.shape)}"
-    first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-    wanted = re.search(r"to have (\d+) channels, but got (\d+) channels", first)
-    if wanted is None or int(wanted[2]) != image.shape[1]:
-        return DataError(
-            f"the network does not take the images: {first}",
-            where=where,
-            fix="check the channels and the preparation of the data (size, multiple, window)",
-        )
-    convertible = {int(wanted[1]), int(wanted[2])} == {1, 3}
-    return DataError(
-        f"the network takes images of {wanted[1]} channels, the data have {wanted[2]}",
-        where=where,
-        fix=f"write channels = {wanted[1]} into a file and give it with --preparation"
-        if convertible
-        else "give the channels that the network was trained on",
-    )
 
 
 def look_at(

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from surgeon.data import Case, Cohort, Sample, Window
-from surgeon.errors import DataError
+from surgeon.errors import DataError, SurgeonError
 from surgeon.ranks import Ranks
 
 from .overlap import Empty, check_metrics, score_case
 from .prediction import Network, place_in_file, predict_logits
+from .refusals import refusal
 from .tasks import Task
 
 
@@ -182,7 +183,7 @@ def predicted_wholes(
     """Yield each whole case with what a network sees in it; the arguments are those of `evaluate`.
 
     Raises:
-        DataError: a case has no label or cannot be read.
+        DataError: a case has no label or cannot be read, or the network does not take its image.
     """
 
     def run(image: Tensor) -> Tensor:
@@ -245,7 +246,13 @@ def _predicted(
 
     def flush(pairs: list[tuple[Case, Sample]]) -> Iterator[_Part]:
         if pairs:
-            logits = run(torch.stack([sample.image for _, sample in pairs]))
+            images = torch.stack([sample.image for _, sample in pairs])
+            try:
+                logits = run(images)
+            except (SurgeonError, torch.OutOfMemoryError):
+                raise
+            except Exception as error:
+                raise refusal(error, images, cohort, pairs[0][0].id) from error
             for (case, sample), one in zip(pairs, logits, strict=True):
                 yield _part(case, sample, place_in_file(one, sample, task, cohort.preparation))
 

@@ -152,6 +152,18 @@ def test_what_cannot_be_scored_is_refused(tmp_path: Path) -> None:
         evaluate(Threshold(), cohort, BINARY, metrics=("auc",))
 
 
+def test_a_case_that_the_network_does_not_take_is_named(tmp_path: Path) -> None:
+    for index, size in enumerate([(8, 8), (16, 8)]):
+        write_pair(tmp_path, f"c{index}", disc(size, 3), disc(size, 3))
+    position = torch.zeros(1, 1, 8, 8)
+    cohort = open_data(tmp_path, preparation=Preparation())
+    with pytest.raises(
+        DataError,
+        match=r"does not take the images: The size of tensor(.|\n)*case c1, .*16, 8(.|\n)*a \[window\]",
+    ):
+        evaluate(lambda x: x + position, cohort, BINARY)
+
+
 @pytest.mark.skipif(not (SHARED / "pupil").is_dir(), reason="the pupil frames are not here")
 def test_the_pupil_network_scores_what_its_authors_data_say() -> None:
     weights = next((SHARED / "pupil").glob("*.pth"))
