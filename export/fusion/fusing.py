@@ -25,6 +25,7 @@ from .joining import join_parallel_convolutions, merge_repeated_parts
 from .leading import fold_leading_batchnorm
 from .masks import choose_at_once
 from .neutral import remove_neutral
+from .norms import steady_norms
 from .ordering import absorb_channel_order
 from .parallel import sum_parallel_convolutions
 from .planes import convolve_planes
@@ -70,6 +71,7 @@ def cpu_passes(step: int = 1, depth_step: int = 1) -> tuple[tuple[str, Pass], ..
         ("convolve_planes", partial(convolve_planes, depth_step=depth_step)),
         ("join_attention", join_attention),
         ("average_planes", average_planes),
+        ("steady_norms", steady_norms),
     )
 
 
