@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from surgeon.data import LabelRegions, Preparation
-from surgeon.errors import InputError
+from surgeon.errors import ExportError, InputError
 from surgeon.files import write_json
 from surgeon.tracing import as_example, map_tensors
 
 from .artifact import Artifact
 from .conforming import conform, to_float32
 from .flattening import leaves_of
+from .fusion import has_norms
 from .included import Include, find_answer, parse_includes
 from .included import include as include_steps
 from .order import Order, find_policy
@@ -159,15 +160,34 @@ def _export(order: Order, steps: _Steps, part: Path) -> Artifact:
 
 def _proved(order: Order, path: Path) -> Artifact:
     if order.precision is not Precision.INT8:
-        written = write_network(order, path)
-        return _profiled(order, written, prove(order, written))
+        written, proved = _written(order, path)
+        return _profiled(order, written, proved)
     # The translation is proved in float32; int8 then answers for rounding alone.
-    exact = replace(order, precision=Precision.FP32)
-    plain = write_network(exact, path.with_name("fp32.onnx"))
-    proved = _profiled(order, plain, prove(exact, plain))
+    plain, exact = _written(replace(order, precision=Precision.FP32), path.with_name("fp32.onnx"))
+    proved = _profiled(order, plain, exact)
     artifact = prove_quantised(order, plain, proved, write_quantised(order, plain, path))
     plain.path.unlink()
     return artifact
+
+
+def _written(order: Order, path: Path) -> tuple[Written, Artifact]:
+    """Write and prove a network; where it is refused and has norms, once more with all of them in steps.
+
+    It is proved on a CPU, whose kernel may sum too carelessly for the gate, whatever it is written for.
+    """
+    written = write_network(order, path)
+    try:
+        return written, prove(order, written)
+    except ExportError as error:
+        if not has_norms(written.fused.graph_module.graph):
+            raise
+        refused = error
+    try:
+        steady = replace(order, steady=True)
+        written = write_network(steady, path)
+        return written, prove(steady, written)
+    except ExportError:
+        raise refused from None
 
 
 def _profiled(order: Order, written: Written, artifact: Artifact) -> Artifact:

@@ -35,6 +35,7 @@ class Order:
     metadata: dict[str, Any]
     second_opinion: bool
     profile: bool = False
+    steady: bool = False  # whether all norms are computed in steps, not by the runtime's kernel
 
     def host(self, example: Example) -> Any:
         """Run the original network."""

@@ -24,7 +24,18 @@ from .flattening import (
     leaves_of,
     twice_as_large,
 )
-from .fusion import ATTENTION_OPSET, PASSES, Fused, Pass, PassReport, cpu_passes, fuse, needs_attention
+from .fusion import (
+    ALL_NORMS,
+    ATTENTION_OPSET,
+    LARGE_NORMS,
+    PASSES,
+    Fused,
+    Pass,
+    PassReport,
+    cpu_passes,
+    fuse,
+    needs_attention,
+)
 from .naming import input_names, output_names
 from .onnx import build_model, write_model
 from .order import Order, SizePolicy
@@ -100,10 +111,10 @@ def write_network(order: Order, path: Path) -> Written:
 def _passes(order: Order, step: int) -> tuple[tuple[str, Pass], ...]:
     """Return the passes for a target, and for the sizes that the network takes."""
     if not _is_cpu(order.target):
-        return PASSES
+        return (*PASSES, *ALL_NORMS) if order.steady else PASSES
     # Sizes that grow together by single steps leave nothing to be known of one of them.
     depth_step = step_of_depth(order.host, order.example) if step > 1 else 1
-    return cpu_passes(max(step, 1), depth_step)
+    return cpu_passes(max(step, 1), depth_step, ALL_NORMS if order.steady else LARGE_NORMS)
 
 
 def opset_of(program: ExportedProgram, target: Target) -> int:

@@ -8,11 +8,14 @@ the reason. To add one, write it in a file of its own and put it into `PASSES`.
 from __future__ import annotations
 
 from .attention import ATTENTION_OPSET, needs_attention
-from .fusing import PASSES, Fused, Pass, cpu_passes, fuse
+from .fusing import ALL_NORMS, LARGE_NORMS, PASSES, Fused, Pass, cpu_passes, fuse
+from .norms import has_norms
 from .report import PassReport, Rejected
 
 __all__ = [
+    "ALL_NORMS",
     "ATTENTION_OPSET",
+    "LARGE_NORMS",
     "PASSES",
     "Fused",
     "Pass",
@@ -20,5 +23,6 @@ __all__ = [
     "Rejected",
     "cpu_passes",
     "fuse",
+    "has_norms",
     "needs_attention",
 ]

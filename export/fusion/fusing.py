@@ -57,12 +57,22 @@ PASSES: tuple[tuple[str, Pass], ...] = (
 )
 
 
-def cpu_passes(step: int = 1, depth_step: int = 1) -> tuple[tuple[str, Pass], ...]:
+LARGE_NORMS: tuple[tuple[str, Pass], ...] = (("steady_norms", steady_norms),)
+"""What keeps a CPU's kernel from norms over more values than it sums well."""
+
+ALL_NORMS: tuple[tuple[str, Pass], ...] = (("steady_norms", partial(steady_norms, most=0)),)
+"""What keeps it from all norms: for an export that is refused with it."""
+
+
+def cpu_passes(
+    step: int = 1, depth_step: int = 1, norms: tuple[tuple[str, Pass], ...] = LARGE_NORMS
+) -> tuple[tuple[str, Pass], ...]:
     """Return `PASSES` and those that only a CPU gains by.
 
     Args:
         step: the spatial sizes that the network takes differ by multiples of this.
         depth_step: and the depths of volumes by multiples of this, whatever their other sizes are.
+        norms: `LARGE_NORMS` or `ALL_NORMS`.
     """
     return (
         *PASSES,
@@ -71,7 +81,7 @@ def cpu_passes(step: int = 1, depth_step: int = 1) -> tuple[tuple[str, Pass], ..
         ("convolve_planes", partial(convolve_planes, depth_step=depth_step)),
         ("join_attention", join_attention),
         ("average_planes", average_planes),
-        ("steady_norms", steady_norms),
+        *norms,
     )
 
 

@@ -27,15 +27,15 @@ it stays at 1e-6. Such a norm takes two to three times as long, which is little 
 _NORMS = (aten.instance_norm.default, aten.group_norm.default)
 
 
-def steady_norms(source: fx.GraphModule) -> tuple[fx.GraphModule, PassReport]:
-    """Write norms over many values as averages of lines and averages of those.
+def steady_norms(source: fx.GraphModule, most: int | None = None) -> tuple[fx.GraphModule, PassReport]:
+    """Write norms over more than `most` values (`MOST`) as averages of lines and averages of those.
 
     A line is what lies behind the first spatial axis. The variance is that of values from which their mean
     has been taken, so nothing cancels; what rounding left of the mean is taken away with the shift.
     """
     draft = Draft(source, "steady_norms")
     for node in list(draft.graph.nodes):
-        if node.target not in _NORMS or _values_seen(node) <= MOST:
+        if node.target not in _NORMS or _values_seen(node) <= (MOST if most is None else most):
             continue
         reason = _refusal(node)
         if reason:
@@ -44,6 +44,11 @@ def steady_norms(source: fx.GraphModule) -> tuple[fx.GraphModule, PassReport]:
         draft.note(f"{node.name}: lines, then the rest")
         draft.replace(node, _written(draft, node))
     return draft.finish()
+
+
+def has_norms(graph: fx.Graph) -> bool:
+    """Tell whether a graph holds norms that are left to the runtime's kernel."""
+    return any(node.target in _NORMS for node in graph.nodes)
 
 
 def _values_seen(node: fx.Node) -> int:

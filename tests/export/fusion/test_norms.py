@@ -64,13 +64,25 @@ def test_norms_that_have_no_steps_stay_with_a_reason(norm, shape, reason):
     assert [reason in rejected.reason for rejected in report.rejected] == [True]
 
 
-def test_a_large_volume_is_exported_right_also_where_it_shows_nothing(tmp_path, monkeypatch):
+@pytest.fixture
+def normed():
     torch.manual_seed(2)
-    network = nn.Sequential(nn.Conv3d(1, 2, 1), nn.InstanceNorm3d(2), nn.Conv3d(2, 2, 1)).eval()
-    volume = torch.randn(1, 1, 96, 96, 96)
-    told = to_onnx(network, volume, tmp_path / "steady", sizes="fixed").to_dict()
+    return nn.Sequential(nn.Conv3d(1, 2, 1), nn.InstanceNorm3d(2), nn.Conv3d(2, 2, 1)).eval()
+
+
+VOLUME = torch.randn(1, 1, 96, 96, 96, generator=torch.Generator().manual_seed(3))
+
+
+@pytest.mark.parametrize("target", ["ort-cpu", "triton"])
+def test_a_large_volume_is_exported_right_also_where_it_shows_nothing(normed, target, tmp_path):
+    told = to_onnx(normed, VOLUME, tmp_path / "steady", target=target, sizes="fixed").to_dict()
     assert {case["what"] for case in told["parity"]} > {"example", "blank"}
     assert max(case["relative"] for case in told["parity"]) < 1e-5
-    monkeypatch.setattr(norms, "MOST", 2**40)
+    assert [one["changed"] for one in told["fusion"] if one["name"] == "steady_norms"] == [1]
+
+
+def test_the_kernel_of_the_runtime_is_refused_on_a_large_volume(normed, tmp_path, monkeypatch):
+    monkeypatch.setattr("surgeon.export.exporting.has_norms", lambda _: False)
     with pytest.raises(ExportError, match="where: blank"):
-        to_onnx(network, volume, tmp_path / "plain", sizes="fixed")
+        to_onnx(normed, VOLUME, tmp_path / "plain", target="ort-cuda", sizes="fixed")
+    assert not (tmp_path / "plain").exists()
