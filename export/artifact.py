@@ -34,7 +34,8 @@ class Artifact:
         refusals: the freedoms that the network did not allow, and why.
         sizes: the spatial sizes it was proved on.
         parity: every comparison with the original network; all hold.
-        not_compared: inputs that the host or the export refuses.
+        not_compared: inputs without a comparison, and why: host or export refuses them, or the host's own
+            rounding is all there is.
         threshold: how much a comparison may differ.
         second_opinion: what ONNX's reference evaluator says; None where it was not asked.
         provider: the execution provider that the comparisons and the latency ran on.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -236,6 +237,8 @@ def show_export(answer: Answer, report: dict[str, Any], out: Path) -> None:
     from .passes import fusion_table
 
     answer.say(parity_table(report))
+    for line in skipped_lines(report):
+        answer.say(line)
     answer.say(fusion_table(report["fusion"]))
     answer.say(latency_line(report), "")
     if "dice" in report:
@@ -274,6 +277,24 @@ def parity_table(report: dict[str, Any]) -> Table:
             f"{case['dice']:.4f}",
         )
     return table
+
+
+def skipped_lines(report: dict[str, Any]) -> list[str]:
+    """Say which cases could not be compared and why, each kind on one line."""
+    from surgeon.rendering import format_shape
+
+    shapes: dict[str, list[str]] = {}
+    reasons: dict[str, str] = {}
+    for case in report["not_compared"]:
+        shapes.setdefault(case["what"], []).append(format_shape(_first_shape(case["shape"])))
+        reasons.setdefault(case["what"], str(case["reason"]))
+    return [
+        f"not compared: {what}, {', '.join(shapes[what])}: {textwrap.shorten(reason, _REASON)}"
+        for what, reason in reasons.items()
+    ]
+
+
+_REASON = 120
 
 
 def latency_line(report: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The table of fusion passes at the end of an export."""
+"""The tables at the end of an export: fusion passes, and what was not compared."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import io
 from typing import Any
 
 from surgeon.cli.answer import Answer
+from surgeon.cli.export import skipped_lines
 from surgeon.cli.passes import fusion_table
 
 
@@ -41,3 +42,15 @@ def test_nothing_changed_is_said_in_a_line() -> None:
     assert fusion_table([one("fold", 0, nodes_before=3, nodes_after=3)]) == (
         "no fusion pass found anything to change"
     )
+
+
+def test_what_was_not_compared_has_a_line_for_each_kind() -> None:
+    skipped = [
+        {"what": "blank", "shape": [1, 1, 96, 96], "reason": "the host's own rounding is 1.9e-01"},
+        {"what": "larger", "shape": [1, 1, 97, 97], "reason": "the host refuses it: " + "sizes " * 40},
+        {"what": "larger", "shape": [[1, 1, 98, 98], [1, 1]], "reason": "the host refuses it: others"},
+    ]
+    blank, larger = skipped_lines({"not_compared": skipped})
+    assert blank == "not compared: blank, 1×1×96×96: the host's own rounding is 1.9e-01"
+    assert larger.startswith("not compared: larger, 1×1×97×97, 1×1×98×98: the host refuses it: sizes")
+    assert larger.endswith("[...]")
