@@ -145,6 +145,15 @@ def test_the_first_signal_asks_and_the_handlers_come_back(number):
     assert signal.getsignal(number) is before
 
 
+@pytest.fixture
+def _usual_interrupts():
+    """Let an interrupt be one where it is ignored, as it is in what a shell script starts in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_usual_interrupts")
 def test_the_second_interrupt_acts_as_usual():
     with stop_requests():
         signal.raise_signal(signal.SIGINT)
