@@ -147,7 +147,7 @@ def test_the_first_signal_asks_and_the_handlers_come_back(number):
 
 @pytest.fixture
 def _usual_interrupts():
-    """Let an interrupt be one where it is ignored, as it is in what a shell script starts in the background."""
+    """Let an interrupt be one where it is ignored, as in what a shell script starts in the background."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
