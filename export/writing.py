@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +35,7 @@ from .fusion import (
     PassReport,
     cpu_passes,
     fuse,
+    has_single,
     needs_attention,
 )
 from .naming import input_names, output_names
@@ -131,15 +133,18 @@ def _is_cpu(target: Target) -> bool:
 def _program_of(fused: Fused, flat: Flat) -> ExportedProgram:
     """Trace a fused graph: passes work on one with its weights inside, the exporter wants a program again.
 
-    A size of 1 is a constant to torch.export. Where passes make one, as of every second plane of two, the
-    graph is traced at twice the size.
+    A size of 1 is a constant to torch.export, by an error or without a word. Where passes make one, as of
+    every second plane of two, or a level has one already, the graph is traced at larger sizes.
     """
-    try:
-        return export_program(fused.graph_module, flat.example, flat.freedom)
-    except ValueError:
-        if not flat.freedom.sizes:
-            raise
-    return export_program(fused.graph_module, twice_as_large(flat.example), flat.freedom)
+    examples = [flat.example]
+    if flat.freedom.sizes:
+        examples += [twice_as_large(flat.example), twice_as_large(twice_as_large(flat.example))]
+        if fused.graph_module is not flat.graph_module and has_single(flat.graph_module.graph):
+            del examples[0]
+    for example in examples[:-1]:
+        with contextlib.suppress(ValueError):
+            return export_program(fused.graph_module, example, flat.freedom)
+    return export_program(fused.graph_module, examples[-1], flat.freedom)
 
 
 def write_quantised(order: Order, plain: Written, path: Path) -> Written:

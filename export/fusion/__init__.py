@@ -11,6 +11,7 @@ from .attention import ATTENTION_OPSET, needs_attention
 from .fusing import ALL_NORMS, LARGE_NORMS, PASSES, Fused, Pass, cpu_passes, fuse
 from .norms import has_norms
 from .report import PassReport, Rejected
+from .sizes import has_single
 
 __all__ = [
     "ALL_NORMS",
@@ -24,5 +25,6 @@ __all__ = [
     "cpu_passes",
     "fuse",
     "has_norms",
+    "has_single",
     "needs_attention",
 ]

@@ -65,6 +65,13 @@ def size_hint(size: Any) -> int:
     return hint if isinstance(hint, int) else 1
 
 
+def has_single(graph: fx.Graph) -> bool:
+    """Tell whether a free size of anything in a graph is 1 at the example."""
+    values = (node.meta.get("val") for node in graph.nodes)
+    sizes = (size for value in values if isinstance(value, Tensor) for size in value.shape)
+    return any(isinstance(size, torch.SymInt) and size.node.hint == 1 for size in sizes)
+
+
 def _expression(size: Any) -> Any:
     return size.node.expr if isinstance(size, torch.SymInt) else size
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from monai.networks.nets import BasicUNet
 from surgeon.export import Runner, to_onnx
 from surgeon.export.cases import step_of_depth
 from torch import nn
@@ -41,6 +42,19 @@ def test_a_file_is_right_at_every_depth_that_its_network_takes(pool, step, tmp_p
             x = torch.randn(batch, 1, depth, 8, 10)
             with torch.no_grad():
                 torch.testing.assert_close(runner(x)[0], host(x), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_bottom_of_one_plane_leaves_the_depth_free(tmp_path):
+    torch.manual_seed(0)
+    host = BasicUNet(spatial_dims=3, in_channels=1, out_channels=2, features=(4, 4, 4, 8, 16, 4)).eval()
+    artifact = to_onnx(host, torch.randn(1, 1, 16, 32, 32), tmp_path / "out", second_opinion=False)
+    assert artifact.freedom.sizes
+    runner = Runner(artifact.model)
+    for depth in (16, 32, 48):
+        x = torch.randn(1, 1, depth, 32, 48)
+        with torch.no_grad():
+            torch.testing.assert_close(runner(x)[0], host(x), atol=1e-4, rtol=1e-4)
 
 
 def test_a_depth_that_the_network_refuses_is_an_error_in_the_file(tmp_path):
