@@ -279,6 +279,9 @@ def parity_table(report: dict[str, Any]) -> Table:
     return table
 
 
+_REASON = 120  # letters of a reason that are shown
+
+
 def skipped_lines(report: dict[str, Any]) -> list[str]:
     """Say which cases could not be compared and why, each kind on one line."""
     from surgeon.rendering import format_shape
@@ -292,9 +295,6 @@ def skipped_lines(report: dict[str, Any]) -> list[str]:
         f"not compared: {what}, {', '.join(shapes[what])}: {textwrap.shorten(reason, _REASON)}"
         for what, reason in reasons.items()
     ]
-
-
-_REASON = 120
 
 
 def latency_line(report: dict[str, Any]) -> str:
