@@ -18,10 +18,10 @@ aten = torch.ops.aten
 MOST = 2**18
 """Values that one norm may see; one that sees more is computed in steps.
 
-onnxruntime's kernel for a CPU (1.31) sums in float32, one value after another. That moves the result by 8e-6
+onnxruntime's kernel for a CPU (1.31) sums in float32, one value after another. That moves the result by 9e-6
 of a standard deviation at 2**18 values, by 2e-4 at 2**21 (a channel of 128x128x128), by 3e-3 at 2**24 (eight
-of them in a group), and by far more where all values are equal, as in a window that shows no body. In steps
-it stays at 1e-6. Such a norm takes two to three times as long, which is little beside the convolutions.
+of them in a group), and by far more where all values are equal, as in a window that shows no body
+(`benchmarks.export_norms`). In steps a norm takes longer, which is little beside the convolutions.
 """
 
 _NORMS = (aten.instance_norm.default, aten.group_norm.default)
