@@ -5,10 +5,9 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
+from .naming import IMAGE_FOLDERS, LABEL_FOLDERS
 from .reading import suffix_of
 
-IMAGE_FOLDERS = ("images", "image", "imgs", "img")
-LABEL_FOLDERS = ("masks", "mask", "labels", "label", "annotations", "segmentations")
 TURN_DICOM = "turn DICOM series into NIfTI, for instance with dcm2niix, with a label on the grid of each"
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,10 @@ from .preparing import prepare_geometry
 from .regions import LabelRegions
 from .samples import Sample, SampleMemory, Source
 from .shelf import SampleShelf
+
+# Fewer folders with more images each than this may be kinds of images, and are asked about.
+_FEW_FOLDERS = 8
+_MANY_IMAGES = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +94,25 @@ class Cohort:
     @property
     def remarks(self) -> tuple[str, ...]:
         """What is odd in the data, in words, though it can be used."""
-        if not self.absent:
-            return ()
-        return (f"no label holds the class {', '.join(self.absent)}: nothing can be learnt or said of it",)
+        found: tuple[str, ...] = ()
+        if self.absent:
+            named = ", ".join(self.absent)
+            found = (f"no label holds the class {named}: nothing can be learnt or said of it",)
+        subjects = {case.subject for case in self.cases}
+        if self._are_folders_few():
+            found += (
+                f"{len(self.cases)} images lie in {len(subjects)} folders, each of which counts as one"
+                " subject; if they are kinds of images and no patients, --subjects '(.+)' takes every image"
+                " as one",
+            )
+        return found
+
+    def _are_folders_few(self) -> bool:
+        """Whether what is taken for subjects may be kinds: a few folders of pictures, many in each."""
+        counts = Counter(case.subject for case in self.cases if case.images and case.slice is None)
+        names = {case.images[0].parent.name for case in self.cases if case.images}
+        are_folders = names.issuperset(counts)
+        return are_folders and 0 < len(counts) < _FEW_FOLDERS and min(counts.values()) >= _MANY_IMAGES
 
     @property
     def strata(self) -> dict[str, str]:

@@ -2,58 +2,110 @@
 
 from __future__ import annotations
 
-import os
+import itertools
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
 from surgeon.errors import DataError
 
-from .advice import IMAGE_FOLDERS, LABEL_FOLDERS, TURN_DICOM, is_dicom
+from .advice import TURN_DICOM, is_dicom
 from .case import Case
 from .choices import Scale
 from .found import Found
+from .functions import SPLITS
+from .matching import Pair, folders_of_images, pairs_of, pairs_side_by_side
+from .naming import LABEL_FOLDERS, read_name
 from .preparation import Preparation
 from .reading import KNOWN, stem_of, suffix_of
 from .volumes import VOLUMES
 
-_LABEL_ENDINGS = ("", "_mask", "_masks", "_label", "_labels", "_seg", "_segmentation")
-
 
 def find_pairs(root: Path) -> Found | None:
-    """Pair images and masks below a folder; None where there is no folder of images.
+    """Pair images and masks below a folder; None where there are none.
 
     `root/images/a.png` pairs with `root/masks/a.png` (or `a_mask.png`); the folders may lie deeper, one
-    pair for each subject, and may have subfolders for subjects themselves. The outermost folder below
-    `root`, or below `images`, is the subject; a file that lies flat is its own subject.
+    pair for each subject, and may have subfolders for subjects themselves. Without such folders a label lies
+    beside its image. The outermost folder below `root`, or below `images`, is the subject; a file that lies
+    flat is its own subject. Where the outermost folders are called train, validation and test, they are the
+    three splits and no subjects.
 
     Raises:
         DataError: there is no folder of masks beside the images, an image has no mask, or two images have
             one name.
     """
-    folders = tuple(_image_folders(root))
-    if not folders:
+    pairs = tuple(_labelled(root)) or tuple(pairs_side_by_side(root))
+    if not pairs:
         return None
+    split_of = _read_splits(pairs)
     cases: dict[str, Case] = {}
-    for images in folders:
-        for case in _cases_of(root, images):
-            if case.id in cases:
-                raise DataError(
-                    f"two images are called {case.id!r}",
-                    where=f"{cases[case.id].images[0]} and {case.images[0]}",
-                    fix="keep one of them",
-                )
-            cases[case.id] = case
-    if not cases:
-        raise _without_images(folders[0])
+    for pair in pairs:
+        case = _case(pair, has_splits=bool(split_of))
+        if case.id in cases:
+            raise DataError(
+                f"two images are called {case.id!r}",
+                where=f"{cases[case.id].images[0]} and {case.images[0]}",
+                fix="keep one of them",
+            )
+        cases[case.id] = case
     ordered = tuple(cases[name] for name in sorted(cases))
-    volumes = suffix_of(ordered[0].images[0]) in VOLUMES
-    preparation = (
-        Preparation(scale=Scale.ZSCORE, multiple=16)
-        if volumes
-        else Preparation(scale=Scale.UNIT, multiple=32)
-    )
-    return Found("images and masks", ordered, None, preparation)
+    splits = {split: tuple(c.id for c in ordered if split_of.get(c.images[0]) == split) for split in SPLITS}
+    declared = splits if all(splits.values()) else None
+    return Found("images and masks", ordered, None, _default(ordered), splits=declared)
+
+
+def _labelled(root: Path) -> Iterator[Pair]:
+    """Yield the pairs of folders of images beside folders of masks."""
+    folders = tuple(folders_of_images(root))
+    paired = [(images, masks) for images, masks in folders if masks is not None]
+    for images, masks in folders:
+        if masks is None and not (paired and _split(images.relative_to(root)) == "test"):
+            raise DataError(
+                "the data folder has no labels",
+                where=str(images.parent),
+                fix=f"put a folder {' or '.join(LABEL_FOLDERS[:3])} beside {images.name},"
+                " with one mask an image",
+            )
+    pairs = list(itertools.chain.from_iterable(pairs_of(root, *pair) for pair in paired))
+    if paired and not pairs:
+        raise _without_images(paired[0][0])
+    for pair in pairs:
+        if pair.label is None:
+            masks = next(masks for images, masks in paired if pair.image.is_relative_to(images))
+            raise DataError(
+                "an image has no label",
+                where=str(pair.image),
+                fix=f"write its mask into {masks}, called as the image, or remove it",
+            )
+    yield from pairs
+
+
+def _case(pair: Pair, *, has_splits: bool) -> Case:
+    if pair.label is None:
+        raise DataError(
+            "an image has no label",
+            where=str(pair.image),
+            fix=f"write its mask beside it as {stem_of(pair.image)}_mask.png, or remove it",
+        )
+    inner = pair.inner
+    name = unicodedata.normalize("NFC", str(inner.parent / stem_of(inner)))
+    parts = inner.parts[1:] if has_splits else inner.parts
+    subject = parts[0] if len(parts) > 1 else name
+    return Case(name, subject, (pair.image,), pair.label, volume=name)
+
+
+def _read_splits(pairs: tuple[Pair, ...]) -> dict[Path, str]:
+    """Return the split of each image by its outermost folder; none unless all of these say one."""
+    found = {pair.image: _split(pair.inner) for pair in pairs}
+    known = {image: split for image, split in found.items() if split is not None}
+    return known if len(known) == len(found) else {}
+
+
+def _split(inner: Path) -> str | None:
+    """Return the split that the outermost folder of a path is called after."""
+    words = () if len(inner.parts) < 2 else read_name(inner.parts[0]).rest
+    named = [split for split, keys in SPLITS.items() if not set(keys).isdisjoint(words)]
+    return named[0] if len(named) == 1 else None
 
 
 def _without_images(folder: Path) -> DataError:
@@ -63,51 +115,7 @@ def _without_images(folder: Path) -> DataError:
     return DataError(what, where=str(other or folder), fix=fix)
 
 
-def files_below(folder: Path) -> Iterator[Path]:
-    """Yield the images below a folder, sorted; links to folders are not followed, hidden files skipped."""
-    for here, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if not name.startswith(".") and suffix_of(Path(name)):
-                yield Path(here) / name
-
-
-def _image_folders(root: Path) -> Iterator[Path]:
-    for here, folders, _ in os.walk(root):
-        # Hidden folders, and what an archive of macOS brings along, hold no images.
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
-        named = [name for name in folders if name.lower() in IMAGE_FOLDERS]
-        if named:
-            yield Path(here) / named[0]
-        # Subfolders of images and masks are theirs.
-        folders[:] = [name for name in folders if name.lower() not in IMAGE_FOLDERS + LABEL_FOLDERS]
-
-
-def _cases_of(root: Path, images: Path) -> Iterator[Case]:
-    masks = next((f for f in sorted(images.parent.iterdir()) if f.name.lower() in LABEL_FOLDERS), None)
-    if masks is None:
-        raise DataError(
-            "the data folder has no labels",
-            where=str(images.parent),
-            fix=f"put a folder {' or '.join(LABEL_FOLDERS[:3])} beside {images.name}, with one mask an image",
-        )
-    labels = {_key(file, masks): file for file in files_below(masks)}
-    prefix = images.parent.relative_to(root)
-    for file in files_below(images):
-        inner = file.relative_to(images)
-        key = _key(file, images)
-        label = next((labels[key + ending] for ending in _LABEL_ENDINGS if key + ending in labels), None)
-        if label is None:
-            raise DataError(
-                "an image has no label",
-                where=str(file),
-                fix=f"write its mask to {masks / inner}, or remove it",
-            )
-        name = unicodedata.normalize("NFC", str(prefix / key))
-        subject = (prefix / inner).parts[0] if len((prefix / inner).parts) > 1 else name
-        yield Case(name, subject, (file,), label, volume=name)
-
-
-def _key(file: Path, folder: Path) -> str:
-    """Return what image and label are paired by; an umlaut may be one character or two."""
-    return unicodedata.normalize("NFC", str(file.relative_to(folder).parent / stem_of(file)))
+def _default(cases: tuple[Case, ...]) -> Preparation:
+    if suffix_of(cases[0].images[0]) in VOLUMES:
+        return Preparation(scale=Scale.ZSCORE, multiple=16)
+    return Preparation(scale=Scale.UNIT, multiple=32)

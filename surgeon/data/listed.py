@@ -13,11 +13,11 @@ from surgeon.errors import DataError
 
 from .case import Case
 from .choices import Scale
-from .folders import files_below
 from .found import Found
 from .functions import SPLITS
 from .items import SUBJECT_KEYS
 from .legend import Legend
+from .matching import files_below
 from .preparation import Preparation
 from .reading import PICTURES, read_image, stem_of, suffix_of
 from .regions import has_regions, read_regions

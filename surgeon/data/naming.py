@@ -1,0 +1,52 @@
+"""What the names of folders and files say: which hold images, which labels, and what belongs together."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from enum import StrEnum
+
+IMAGE_FOLDERS = ("images", "image", "imgs", "img")
+LABEL_FOLDERS = ("masks", "mask", "labels", "label", "annotations", "segmentations")
+_IMAGE_WORDS = frozenset((*IMAGE_FOLDERS, "original", "originals", "input", "inputs"))
+_LABEL_WORDS = frozenset(
+    (*LABEL_FOLDERS, "annotation", "anno", "segmentation", "seg", "groundtruth", "gt", "gts", "manual")
+)
+_ORDINALS = frozenset(("1st", "2nd"))
+_WORD = re.compile(r"1st|2nd|[^\W\d_]+|\d+")
+_GROUND_TRUTH = re.compile(r"ground[ _-]?truths?")
+
+
+class Role(StrEnum):
+    """What a folder or a file is for, by its name."""
+
+    IMAGE = "image"
+    LABEL = "label"
+    OPEN = "open"
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A name read word by word.
+
+    Attributes:
+        role: label if a word says so, else image if one does, else open.
+        rest: the other words, in order: what an image and its label have in common.
+    """
+
+    role: Role
+    rest: tuple[str, ...]
+
+
+def read_name(name: str) -> Name:
+    """Read the name of a folder, or of a file without its suffix.
+
+    `train_images` and `train_masks` have the rest `train` in common, `image_07` and `mask_07` the rest `07`,
+    `ISIC_0000001` and `ISIC_0000001_segmentation` the rest `isic 0000001`.
+    """
+    words = _WORD.findall(_GROUND_TRUTH.sub("groundtruth", unicodedata.normalize("NFC", name).lower()))
+    if not _LABEL_WORDS.isdisjoint(words):
+        return Name(Role.LABEL, tuple(word for word in words if word not in _LABEL_WORDS | _ORDINALS))
+    role = Role.OPEN if _IMAGE_WORDS.isdisjoint(words) else Role.IMAGE
+    return Name(role, tuple(word for word in words if word not in _IMAGE_WORDS))

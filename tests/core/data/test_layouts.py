@@ -1,0 +1,147 @@
+"""Folders as public data sets have them: which image goes with which label, subject and split."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from surgeon.data import Splits, open_data, split_subjects
+from surgeon.errors import DataError
+from tests.core.data.builders import ball, disc, picture, volume
+
+
+def write(root: Path, *names: str) -> Path:
+    """Write an image or a label of each name."""
+    for name in names:
+        if name.endswith(".nii.gz"):
+            volume(root / name, ball())
+        else:
+            picture(root / name, disc())
+    return root
+
+
+# The first two of each are an image and its label.
+LAYOUTS = {
+    "an ending": ("images/a.png", "masks/a_segmentation.png", "images/b.png", "masks/b_segmentation.png"),
+    "Carvana": ("train/x_01.png", "train_masks/x_01_mask.png", "test/y_01.png"),
+    "ISIC": (
+        "ISIC2018_Task1-2_Training_Input/ISIC_0000001.png",
+        "ISIC2018_Task1-2_Training_GroundTruth/ISIC_0000001_segmentation.png",
+    ),
+    "CVC-ClinicDB": ("Original/1.png", "Ground Truth/1.png"),
+    "both are numbered": ("img/img001.png", "gt/gt001.png", "img/img002.png", "gt/gt002.png"),
+    "beside it": ("T_CS/T_CS_1.png", "T_CS/T_CS_1_mask.png", "T_DU/T_DU_1_mask.png", "T_DU/T_DU_1.png"),
+    "beside it, in front": ("image_07.png", "mask_07.png", "image_08.png", "mask_08.png"),
+    "volumes of one name": ("p1/image.nii.gz", "p1/label.nii.gz", "p2/image.nii.gz", "p2/label.nii.gz"),
+    "raw images beside": ("images/a.png", "masks/a.png", "images_raw/a.png", "images_raw/b.png"),
+    "below a folder called input": ("input/images/a.png", "input/masks/a.png"),
+    "boxes beside": ("images/a.png", "masks/a.png", "labels/readme.csv.gz"),
+}
+
+
+@pytest.mark.parametrize("names", LAYOUTS.values(), ids=LAYOUTS.keys())
+def test_an_image_and_its_label_are_paired_by_what_their_names_have_in_common(
+    names: tuple[str, ...], tmp_path: Path
+) -> None:
+    write(tmp_path, *(name for name in names if not name.endswith(".csv.gz")))
+    (tmp_path / "labels").mkdir(exist_ok=True)
+    cases = {case.images[0]: case.label for case in open_data(tmp_path).cases}
+    assert cases[tmp_path / names[0]] == tmp_path / names[1]
+    for image, label in cases.items():
+        digits = [character for character in image.name if character.isdigit()]
+        assert label is not None
+        assert [character for character in label.name if character.isdigit()] == digits
+
+
+def test_slices_beside_their_masks_are_those_of_the_folders_subject(tmp_path: Path) -> None:
+    write(tmp_path, *LAYOUTS["beside it"])
+    assert open_data(tmp_path).subjects == ("T_CS", "T_DU")
+
+
+@pytest.mark.parametrize(
+    ("images", "masks"),
+    [
+        ("{split}/images", "{split}/masks"),
+        ("images/{split}", "masks/{split}"),
+        ("{split}_images", "{split}_masks"),
+        ("{split}", "{split}_mask"),
+        ("{split}", "{split}"),
+    ],
+)
+def test_folders_called_like_the_three_splits_are_the_splits_and_no_subjects(
+    images: str, masks: str, tmp_path: Path
+) -> None:
+    for place, split in enumerate(("train", "val", "test")):
+        for index in range(2 + (split == "train")):
+            name = f"{place}{index}"
+            write(tmp_path, f"{images.format(split=split)}/{name}.png")
+            write(tmp_path, f"{masks.format(split=split)}/{name}_mask.png")
+    splits = split_subjects(open_data(tmp_path), seed=0)
+    assert [len(subjects) for subjects in splits.to_dict().values()] == [3, 2, 2]
+    assert all(subject.endswith(("00", "01", "02")) for subject in splits.train)
+
+
+def test_subjects_inside_the_folder_of_a_split_are_told_apart(tmp_path: Path) -> None:
+    for split, subject in (("train", "anna"), ("validation", "bob"), ("test", "carl")):
+        for index in range(2):
+            write(tmp_path, f"{split}/{subject}/{index}.png", f"{split}/{subject}/{index}_mask.png")
+    assert split_subjects(open_data(tmp_path), seed=0) == Splits(("anna",), ("bob",), ("carl",))
+
+
+def test_images_to_predict_need_no_masks_and_two_splits_are_one_set(tmp_path: Path) -> None:
+    for index in range(4):
+        write(tmp_path, f"training/images/{index}.png", f"training/masks/{index}.png")
+        write(tmp_path, f"test/images/{index}.png")
+    cohort = open_data(tmp_path)
+    assert cohort.splits is None
+    assert cohort.subjects == tuple(f"training/{index}" for index in range(4))
+
+
+@pytest.mark.parametrize(
+    ("names", "what", "fix"),
+    [
+        (
+            ("images/1.png", "1st_manual/1.png", "mask/1.png"),
+            "several folders may hold the labels of images: 1st_manual, mask",
+            "leave one of them there",
+        ),
+        (
+            ("a (1).png", "a (1)_mask.png", "a (1)_mask_1.png"),
+            "a label has no image beside it",
+            "as one file",
+        ),
+        (
+            ("s_flair.nii.gz", "s_t1.nii.gz", "s_seg.nii.gz"),
+            "a label has no image beside it",
+            "a list of channels",
+        ),
+        (
+            ("1.png", "image_1.png", "mask_1.png"),
+            "a label may be that of several images",
+            "one label an image",
+        ),
+        (("1.png", "label_1.png", "mask_1.png"), "an image has several labels", "one label an image"),
+        (("1.png", "1_mask.png", "2.png"), "an image has no label", "2_mask.png"),
+        (("images/1.png", "images/image_1.png", "masks/mask_1.png"), "an image has no label", "called as"),
+        (("train/images/1.png", "train/masks/1.png", "val/images/1.png"), "has no labels", "beside images"),
+    ],
+)
+def test_what_may_be_paired_in_two_ways_or_in_none_gets_one_clear_error(
+    names: tuple[str, ...], what: str, fix: str, tmp_path: Path
+) -> None:
+    write(tmp_path, *names)
+    with pytest.raises(DataError, match=r"label") as caught:
+        open_data(tmp_path)
+    assert what in str(caught.value)
+    assert fix in str(caught.value)
+
+
+def test_a_few_folders_of_many_images_are_said_to_be_the_subjects(tmp_path: Path) -> None:
+    for kind in ("benign", "malignant", "normal"):
+        for index in range(40):
+            write(tmp_path, f"{kind}/{index}.png", f"{kind}/{index}_mask.png")
+    (remark,) = open_data(tmp_path).remarks
+    assert "120 images lie in 3 folders" in remark
+    apart = open_data(tmp_path, subjects="(.+)")
+    assert (len(apart.subjects), apart.remarks) == (120, ())
