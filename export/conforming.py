@@ -12,7 +12,8 @@ from torch.utils import _pytree as pytree
 
 from surgeon.errors import ExportError, InputError
 from surgeon.parity import compare, tensors_in
-from surgeon.tracing import Example, map_tensors, run
+from surgeon.tracing import Example, is_script, map_tensors, run, trace
+from surgeon.wrappers import innermost
 
 from .flattening import first_line, leaves_of
 
@@ -38,13 +39,17 @@ def conform(model: nn.Module, example: Example) -> tuple[nn.Module, Example]:
     """Return a network and inputs that the exporter takes and that compute the same.
 
     A network in float16, bfloat16 or float64 is copied to float32: its weights are the same numbers (of
-    float64, the nearest ones), and neither onnxruntime nor ONNX has all operations in the others.
+    float64, the nearest ones), and neither onnxruntime nor ONNX has all operations in the others. A
+    TorchScript program is replaced by its graph, which `trace` has held against it.
 
     Raises:
         InputError: the network fails on the example.
+        TraceError: it is a TorchScript program of which no graph can be made.
         ExportError: it answers differently each time.
     """
-    model, example = _in_float32(model, example)
+    model, example = _in_float32(innermost(model), example)
+    if is_script(model):
+        model = trace(model, example.args, example.kwargs).graph_module
     output = _run_twice(model, example)
     if any(is_dataclass(leaf) for leaf in pytree.tree_leaves(output)):
         return Unpacked(model).train(model.training), example

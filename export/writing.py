@@ -45,6 +45,8 @@ from .precision import halve
 from .quantised import quantise
 from .targets import Precision, Target
 
+_DEFORMABLE_OPSET = 19  # the first with deformable convolution
+
 
 @dataclass(frozen=True, slots=True)
 class Written:
@@ -120,9 +122,14 @@ def _passes(order: Order, step: int) -> tuple[tuple[str, Pass], ...]:
 
 
 def opset_of(program: ExportedProgram, target: Target) -> int:
-    """Return the operator set: the target's, or the first with attention where a CPU gains by it."""
+    """Return the operator set: the target's, or the first that has what a graph needs.
+
+    That is deformable convolution, and attention where a CPU gains by it.
+    """
     if _is_cpu(target) and needs_attention(program.graph):
         return max(target.opset, ATTENTION_OPSET)
+    if any("deform_conv2d" in str(node.target) for node in program.graph.nodes):
+        return max(target.opset, _DEFORMABLE_OPSET)
     return target.opset
 
 

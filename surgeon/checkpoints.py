@@ -138,16 +138,27 @@ def _read_safetensors(file: Path) -> Weights:
         raise CheckpointError(f"the checkpoint cannot be read: {error}", where=str(file)) from error
 
 
-def _refuse_programs(file: Path) -> None:
+def is_torchscript(file: Path) -> bool:
+    """Whether a file is a TorchScript program, as `torch.jit.save` writes it."""
+    inner = _members(file)
+    return "constants.pkl" in inner or any(name.startswith("code/") for name in inner)
+
+
+def _members(file: Path) -> set[str]:
+    """Return the names in a zip archive, and those inside its outermost folder; none of any other file."""
     if not zipfile.is_zipfile(file):
-        return
+        return set()
     with zipfile.ZipFile(file) as archive:
-        inner = {name.partition("/")[2] for name in archive.namelist()} | set(archive.namelist())
-    if "constants.pkl" in inner or any(name.startswith("code/") for name in inner):
+        return {name.partition("/")[2] for name in archive.namelist()} | set(archive.namelist())
+
+
+def _refuse_programs(file: Path) -> None:
+    inner = _members(file)
+    if is_torchscript(file):
         raise CheckpointError(
-            "this is a TorchScript program, which cannot be opened up",
+            "this is a TorchScript program, which holds a whole network",
             where=str(file),
-            fix="give the network's code as HOST, and save torch.jit.load(file).state_dict() to a checkpoint",
+            fix="give it as HOST; for its weights alone, save torch.jit.load(file).state_dict()",
         )
     if "archive_format" in inner or "serialized_exported_program.json" in inner:
         raise CheckpointError(

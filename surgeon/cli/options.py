@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 HOST_FORMS = (
-    "package.module:factory, file.py:factory, a .pt2 exported program, a MONAI bundle folder, "
-    "an nnU-Net result folder, or a save_pretrained folder"
+    "package.module:factory, file.py:factory, a .pt2 exported program, a TorchScript file, a MONAI bundle "
+    "folder, an nnU-Net result folder, or a save_pretrained folder"
 )
 HOST_PANEL = "The network"
 OUTPUT_PANEL = "What is printed"

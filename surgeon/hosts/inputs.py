@@ -101,6 +101,9 @@ def _layouts(module: nn.Module) -> Iterator[tuple[int, int]]:
     for part in module.modules():
         if isinstance(part, _CONVOLUTIONS):
             yield part.in_channels, part.weight.ndim - 2
+    if isinstance(module, torch.jit.ScriptModule):
+        # The modules of TorchScript have no classes of their own.
+        yield from ((weight.shape[1], weight.ndim - 2) for weight in module.parameters() if weight.ndim > 2)
 
 
 def smallest_multiple(module: nn.Module, layout: tuple[int, int]) -> int:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
+from surgeon.checkpoints import is_torchscript
 from surgeon.errors import HostError
 from surgeon.fitting import load_checkpoint
+from surgeon.wrappers import innermost
 
 from .bundles import find_config, open_bundle
 from .factories import build_host
@@ -20,8 +24,8 @@ from .pretrained import open_pretrained
 from .programs import open_program
 
 FORMS = (
-    "package.module:factory, file.py:factory, a .pt2 file, or the folder of a MONAI bundle, of an nnU-Net "
-    "result or of save_pretrained"
+    "package.module:factory, file.py:factory, a .pt2 or TorchScript file, or the folder of a MONAI bundle, "
+    "of an nnU-Net result or of save_pretrained"
 )
 
 
@@ -53,8 +57,8 @@ def open_host(
     """Open a host in any of its forms.
 
     Args:
-        spec: `package.module:factory`, `path/to/file.py:factory`, a `.pt2` exported program, or a folder: a
-            MONAI bundle, an nnU-Net result, or what `save_pretrained` wrote.
+        spec: `package.module:factory`, `path/to/file.py:factory`, a `.pt2` exported program, a TorchScript
+            program, or a folder: a MONAI bundle, an nnU-Net result, or what `save_pretrained` wrote.
         checkpoint: weights to load into it; not for a `.pt2`, which holds its own.
         arguments: keyword arguments of a factory.
         trust: whether a checkpoint may run code while it is read.
@@ -70,14 +74,16 @@ def open_host(
         host = _open_folder(place, arguments, trust)
     elif place.suffix == ".pt2":
         return _open_pt2(place, checkpoint, arguments)
+    elif place.is_file() and is_torchscript(place):
+        host = _open_script(place, arguments)
     elif ":" in spec:
-        network = build_host(spec, arguments)
+        network = innermost(build_host(spec, arguments))
         host = Host(network.eval(), spec, type(network).__name__)
     else:
         raise _unknown(spec)
-    if checkpoint is None:
-        return host
-    return _with_checkpoint(host, Path(checkpoint), trust, strict)
+    if checkpoint is not None:
+        host = _with_checkpoint(host, Path(checkpoint), trust, strict)
+    return _in_float32(host)
 
 
 def _with_checkpoint(host: Host, file: Path, trust: bool, strict: bool) -> Host:
@@ -96,6 +102,34 @@ def _open_pt2(place: Path, checkpoint: str | Path | None, arguments: Mapping[str
         )
     module, example = open_program(place)
     return Host(module, str(place), place.stem, example)
+
+
+def _open_script(place: Path, arguments: Mapping[str, Any] | None) -> Host:
+    if arguments:
+        raise HostError("a TorchScript program takes no arguments", where=str(place), fix="leave out --arg")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its deprecation, which is no business of who got the file
+            network: nn.Module = torch.jit.load(place, map_location="cpu")  # type: ignore[no-untyped-call]
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise HostError(
+            f"the TorchScript program cannot be read: {first[:160]}",
+            where=str(place),
+            fix="write it again with torch.jit.save, with this version of torch or an older one",
+        ) from error
+    return Host(network.eval(), str(place), str(network.original_name))
+
+
+def _in_float32(host: Host) -> Host:
+    """Compute in float32 where all weights are of another type: implants and exports are made from there."""
+    kinds = {tensor.dtype for tensor in host.module.parameters() if tensor.is_floating_point()}
+    if len(kinds) != 1 or torch.float32 in kinds:
+        return host
+    name = str(kinds.pop()).removeprefix("torch.")
+    return dataclasses.replace(
+        host, module=host.module.float(), report=(*host.report, f"weights in {name} are computed in float32")
+    )
 
 
 def _open_folder(place: Path, arguments: Mapping[str, Any] | None, trust: bool) -> Host:

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import fx, nn
 
 from surgeon.tracing import Trace, image_shapes, trace
@@ -252,6 +253,8 @@ def _notes(view: GraphView, skips: tuple[Skip, ...], traced: Trace) -> tuple[str
             f"no skip connection: {cats} concatenations and {len(view.merges) - cats} additions of "
             f"feature maps, {resizes} upsampling operations, none of them joins an encoder with a decoder"
         )
+    if any(node.target is torch.ops.higher_order.wrap_with_autocast for node in view.nodes):
+        notes.append("what runs under autocast in its forward is not looked into: take the autocast out")
     if not traced.summary.free_sizes:
         notes.append("the graph is fixed to the example's spatial size")
     stride, graph_stride = traced.summary.stride, traced.summary.graph_stride

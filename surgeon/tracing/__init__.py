@@ -7,6 +7,7 @@ from .inputs import as_example, image_shapes, map_tensors, with_sizes
 from .ladder import private_graph, trace
 from .quieting import quiet
 from .replay import TOLERANCE, annotate_shapes, first_line, run
+from .scripts import is_script
 from .trace import Attempt, Example, Limits, Replay, Trace, TraceSummary, Way
 from .ways import adopt_state, private_copy
 from .wholes import divide_whole, free_whole_numbers
@@ -30,6 +31,7 @@ __all__ = [
     "folded_sizes",
     "free_whole_numbers",
     "image_shapes",
+    "is_script",
     "map_tensors",
     "muted_export",
     "outside",

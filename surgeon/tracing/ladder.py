@@ -11,12 +11,14 @@ from typing import Any
 from torch import fx, nn
 
 from surgeon.errors import InputError, TraceError
+from surgeon.wrappers import innermost
 
 from .bounds import outside, refuse_outside
 from .inputs import Variant, as_example, grown, image_shapes, other_sizes, with_batch, with_sizes
 from .limits import TookTooLong, time_limit
 from .paths import annotate_modules
 from .replay import annotate_shapes, first_line, holds, replay, run
+from .scripts import class_name, converted_graph, is_script, recorded_graph
 from .trace import Attempt, Example, Limits, Replay, Trace, TraceSummary, Way
 from .ways import export_graph, plain_graph_module, private_copy, symbolic_graph
 
@@ -59,7 +61,7 @@ def trace(host: nn.Module, inputs: Any, kwargs: dict[str, Any] | None = None) ->
         InputError: the host fails on the example inputs.
         TraceError: no way gives a graph that computes what the host computes.
     """
-    subject = _study(host, as_example(inputs, kwargs))
+    subject = _study(innermost(host), as_example(inputs, kwargs))
     best: tuple[fx.GraphModule, Way, tuple[Replay, ...]] | None = None
     attempts: list[Attempt] = []
     for way, build in _ways(subject):
@@ -112,6 +114,8 @@ _FIXES = {
     Way.EXPORT_FREE_BATCH: ("size", "step"),
     Way.EXPORT_FIXED: ("batch", "size", "step"),
     Way.EXPORT_GUIDED_FIXED: ("size", "step"),
+    Way.SCRIPT_CONVERTED: ("batch", "size", "step"),
+    Way.SCRIPT_RECORDED: ("batch", "size", "step"),
 }
 
 
@@ -127,7 +131,7 @@ def _study(host: nn.Module, example: Example) -> _Subject:
     except Exception as problem:
         raise InputError(
             f"the host fails on the example input: {first_line(problem)}",
-            where=f"{type(host).__name__} on {image_shapes(example)}",
+            where=f"{class_name(host)} on {image_shapes(example)}",
             fix="give inputs of the rank, channels and size that the network was built for",
         ) from problem
     variants = [(Variant("example", example), expected)]
@@ -157,6 +161,11 @@ def _candidates(example: Example) -> list[tuple[str, list[Example]]]:
 
 def _ways(subject: _Subject) -> list[tuple[Way, Callable[[], fx.GraphModule]]]:
     host, widest = subject.host, subject.widest()
+    if is_script(host):
+        return [
+            (Way.SCRIPT_CONVERTED, lambda: converted_graph(host, widest)),
+            (Way.SCRIPT_RECORDED, lambda: recorded_graph(host, subject.example)),
+        ]
     batch, sizes = subject.accepts("batch"), subject.accepts("size")
     ways: list[tuple[Way, Callable[[], fx.GraphModule]]] = []
     if isinstance(host, fx.GraphModule):
@@ -215,7 +224,7 @@ def _finish(
         attempts=tuple(attempts),
         limits=limits if astray else None,
     )
-    return Trace(module, subject.example, type(subject.host).__name__, summary)
+    return Trace(module, subject.example, class_name(subject.host), summary)
 
 
 def _strides(
@@ -280,6 +289,7 @@ def _is_machinery(filename: str) -> bool:
             "/contextlib.py",
             __file__,
             "/tracing/guiding.py",
+            "/tracing/scripts.py",
             "/tracing/ways.py",
             "/tracing/replay.py",
         )
@@ -295,7 +305,7 @@ def _no_way(subject: _Subject, attempts: list[Attempt]) -> TraceError:
     rows = [f"{place}: {what}" if place else what for place, what in reasons.items()]
     rest = f"; and {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else ""
     return TraceError(
-        f"{type(subject.host).__name__} could not be traced to a graph that equals it",
+        f"{class_name(subject.host)} could not be traced to a graph that equals it",
         where="; ".join(rows[:_SHOWN]) + rest,
         fix="rewrite the named line without control flow on tensor values, or hand in a .pt2 of torch.export",
     )

@@ -21,6 +21,8 @@ class Way(Enum):
     SYMBOLIC = "torch.fx symbolic tracing"
     EXPORT_GUIDED = "torch.export, sizes read from tensors"
     EXPORT_GUIDED_FIXED = "torch.export, sizes read from tensors and fixed"
+    SCRIPT_CONVERTED = "TorchScript, translated"
+    SCRIPT_RECORDED = "TorchScript, recorded on the example"
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,7 @@ def export_graph(
     Raises:
         ValueError: guided, and values of the inputs themselves are read back: a branch may hang on them.
     """
-    free = free_dimensions(example, batch=batch, sizes=sizes)
+    free = _as_declared(host, free_dimensions(example, batch=batch, sizes=sizes), len(example.args))
     seeing = real_values() if guided else contextlib.nullcontext()
     counting = free_whole_numbers(host) if free else contextlib.nullcontext()
     with quiet(), muted_export(), _data_is_traced(), folded_sizes(), seeing, counting:
@@ -115,6 +115,17 @@ def free_dimensions(example: Example, *, batch: bool, sizes: bool) -> Any:
 
     args = tuple(pytree.tree_map(dims, arg) for arg in example.args)
     return (*args, *(pytree.tree_map(dims, value) for value in example.kwargs.values()))
+
+
+def _as_declared(host: nn.Module, free: Any, positional: int) -> Any:
+    """Put what a forward collects in `*args` into one tuple, as `torch.export` sees it."""
+    kinds = [parameter.kind for parameter in inspect.signature(host.forward).parameters.values()]
+    if free is None or inspect.Parameter.VAR_POSITIONAL not in kinds:
+        return free
+    first = kinds.index(inspect.Parameter.VAR_POSITIONAL)
+    if first >= positional:
+        return free
+    return (*free[:first], free[first:positional], *free[positional:])
 
 
 class _Tracer(fx.Tracer):
@@ -209,7 +220,10 @@ def adopt_state(module: nn.Module, host: nn.Module) -> None:
     names = set()
     # Lists: a symbolic graph shares its leaf modules with the host.
     for name, parameter in list(host.named_parameters(remove_duplicate=False)):
-        _place(module, name, parameter, persistent=True)
+        # TorchScript gives its parameters as plain tensors.
+        is_plain = not isinstance(parameter, nn.Parameter)
+        held = nn.Parameter(parameter.detach(), parameter.requires_grad) if is_plain else parameter
+        _place(module, name, held, persistent=True)
         names.add(name)
     persistent = set(host.state_dict(keep_vars=True))
     for name, buffer in list(host.named_buffers(remove_duplicate=False)):

@@ -156,3 +156,34 @@ def test_a_network_that_branches_on_its_size_is_exported_for_the_sizes_of_its_wa
     fixed = to_onnx(network, image(size=size), tmp_path / "fixed", sizes="fixed", second_opinion=False)
     assert fixed.freedom is Freedom.BATCH
     assert fixed.limits is None
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*is deprecated:FutureWarning")
+def test_a_torchscript_program_is_exported_as_its_network_is(tmp_path):
+    network = small_unet()
+    artifact = to_onnx(torch.jit.script(network), image(), tmp_path / "out")
+    assert artifact.sizes.free
+    x = image(size=24)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            run_session(open_session(artifact.model), x)[0], network(x), atol=1e-5, rtol=0
+        )
+
+
+def test_a_compiled_network_keeps_its_sizes_free(tmp_path):
+    assert to_onnx(torch.compile(small_unet()), image(), tmp_path / "out").sizes.free
+
+
+def test_deformable_convolution_gets_the_operator_set_that_has_it(tmp_path):
+    ops = pytest.importorskip("torchvision.ops")
+
+    class Deforming(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.offset = nn.Conv2d(1, 18, 3, padding=1)
+            self.conv = ops.DeformConv2d(1, 2, 3, padding=1)
+
+        def forward(self, x):
+            return self.conv(x, self.offset(x))
+
+    assert to_onnx(Deforming(), image(), tmp_path / "out").opset == 19

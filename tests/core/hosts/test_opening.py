@@ -6,6 +6,7 @@ import copy
 import importlib
 import pickle
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -370,6 +371,47 @@ def test_a_program_exported_in_training_mode_is_refused(net: str, tmp_path: Path
     torch.export.save(torch.export.export(module, (torch.rand(2, 1, 16, 16),)), tmp_path / "net.pt2")
     with pytest.raises(HostError, match="exported in training mode"):
         load(str(tmp_path / "net.pt2"))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*is deprecated:FutureWarning")
+@pytest.mark.parametrize("name", ["net.pt", "net.ts"])
+def test_a_torchscript_program_is_a_host(net: str, name: str, tmp_path: Path) -> None:
+    module = load(net)
+    file = tmp_path / name
+    torch.jit.save(torch.jit.script(module), file)
+    host = open_host(str(file))
+    assert (host.name, fingerprint(host.module)) == ("Net", fingerprint(module))
+    assert guess_inputs(host.module)[0].shape == (1, 1, 64, 64)
+    nn.init.constant_(module.conv.weight, 0.5)
+    torch.save(module.state_dict(), tmp_path / "w.pth")
+    assert fingerprint(load(str(file), tmp_path / "w.pth")) == fingerprint(module)
+    with pytest.raises(HostError, match="takes no arguments"):
+        load(str(file), arguments={"channels": 3})
+    with pytest.raises(CheckpointError, match="holds a whole network"):
+        load(net, file)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*is deprecated:FutureWarning")
+def test_a_torchscript_program_that_is_damaged_cannot_be_read(net: str, tmp_path: Path) -> None:
+    torch.jit.save(torch.jit.script(load(net)), tmp_path / "net.ts")
+    with zipfile.ZipFile(tmp_path / "net.ts") as whole, zipfile.ZipFile(tmp_path / "cut.ts", "w") as cut:
+        for name in whole.namelist():
+            if "constants" in name or name.endswith(".py"):
+                cut.writestr(name, whole.read(name)[:20])
+    with pytest.raises(HostError, match="the TorchScript program cannot be read"):
+        load(str(tmp_path / "cut.ts"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_another_type_are_computed_in_float32_and_it_is_said(
+    dtype: torch.dtype, net: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "net.py"
+    file.write_text(file.read_text() + f"\n\ndef other():\n    return Net().to({dtype})\n")
+    host = open_host(net.replace(":Net", ":other"))
+    assert {p.dtype for p in host.module.parameters()} == {torch.float32}
+    assert host.report == (f"weights in {str(dtype)[6:]} are computed in float32",)
+    try_inputs(host.module, guess_inputs(host.module))
 
 
 def test_a_broken_program_cannot_be_read(tmp_path: Path) -> None:
