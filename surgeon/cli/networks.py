@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from surgeon.errors import InputError, RunError, WorseError
 
 from .hosting import Form, HostRequest, find_form, read_run
+from .options import HOST_FORMS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -64,6 +65,12 @@ def open_network(request: HostRequest, preparation: Path | None = None) -> Netwo
                 fix="leave out --preparation",
             )
         return _open_run(request)
+    if ":" not in request.spec and not Path(request.spec).exists():
+        raise InputError(
+            "there is no such file, and no such folder of a RUN or an export",
+            where=request.spec,
+            fix=f"give a finished RUN, or a network: {HOST_FORMS}",
+        )
     host = request.open()
     if preparation is not None:
         from surgeon.data import read_preparation

@@ -48,6 +48,12 @@ def test_no_such_network_file(cli: Cli, tmp_path: Path) -> None:
     check_refusal(cli("inspect", "not_a_package.nets:UNet"), "no module named 'not_a_package'")
 
 
+def test_no_such_run_or_export(cli: Cli, images: Path, out: Path, tmp_path: Path) -> None:
+    for command, *words in (("export", "--out", out), ("evaluate", "--data", images)):
+        done = cli(command, tmp_path / "none", *words)
+        check_refusal(done, "no such folder of a RUN or an export", "give a finished RUN")
+
+
 def test_no_such_checkpoint(cli: Cli, tiny: str, tmp_path: Path) -> None:
     check_refusal(cli("inspect", tiny, "--checkpoint", tmp_path / "none.pth"), "none.pth")
 
