@@ -95,10 +95,15 @@ def _case(pair: Pair, *, has_splits: bool) -> Case:
 
 
 def _read_splits(pairs: tuple[Pair, ...]) -> dict[Path, str]:
-    """Return the split of each image by its outermost folder; none unless all of these say one."""
+    """Return the split of each image by its outermost folder; none unless each of these is a split's only one.
+
+    Folders such as `test_patient_1` and `test_patient_2` are subjects.
+    """
     found = {pair.image: _split(pair.inner) for pair in pairs}
     known = {image: split for image, split in found.items() if split is not None}
-    return known if len(known) == len(found) else {}
+    folders = {(pair.inner.parts[0], found[pair.image]) for pair in pairs}
+    is_clear = len(known) == len(found) and len(folders) == len(set(known.values()))
+    return known if is_clear else {}
 
 
 def _split(inner: Path) -> str | None:

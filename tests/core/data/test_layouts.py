@@ -89,6 +89,13 @@ def test_subjects_inside_the_folder_of_a_split_are_told_apart(tmp_path: Path) ->
     assert split_subjects(open_data(tmp_path), seed=0) == Splits(("anna",), ("bob",), ("carl",))
 
 
+def test_subjects_with_the_word_test_in_their_names_are_subjects(tmp_path: Path) -> None:
+    for subject in ("test_anna", "test_bob"):
+        write(tmp_path, f"{subject}/images/0.png", f"{subject}/masks/0.png")
+        write(tmp_path, f"{subject}/images/1.png", f"{subject}/masks/1.png")
+    assert open_data(tmp_path).subjects == ("test_anna", "test_bob")
+
+
 def test_images_to_predict_need_no_masks_and_two_splits_are_one_set(tmp_path: Path) -> None:
     for index in range(4):
         write(tmp_path, f"training/images/{index}.png", f"training/masks/{index}.png")
