@@ -95,7 +95,7 @@ def _case(pair: Pair, *, has_splits: bool) -> Case:
 
 
 def _read_splits(pairs: tuple[Pair, ...]) -> dict[Path, str]:
-    """Return the split of each image by its outermost folder; none unless each of these is a split's only one.
+    """Return the split of each image by its outermost folder; none unless each split has one such folder.
 
     Folders such as `test_patient_1` and `test_patient_2` are subjects.
     """
