@@ -22,6 +22,7 @@ from .outcome import (
 )
 
 if TYPE_CHECKING:
+    from surgeon.data import Cohort
     from surgeon.hosts import Host
     from surgeon.search import ImplantResult
 
@@ -69,6 +70,7 @@ def operate(answer: Answer, operation: Operation, opened: Host | None = None) ->
     answer.note(
         f"{len(cohort.cases)} cases of {len(cohort.subjects)} subjects, {cohort.format},"
         f" classes: {', '.join(cohort.classes)}",
+        *_splits_line(cohort),
         match_task(host.module, cohort, answer=config.answer).sentence,
         *cohort.remarks,
     )
@@ -83,6 +85,13 @@ def operate(answer: Answer, operation: Operation, opened: Host | None = None) ->
             progress=progress,
             note=answer.note,
         )
+
+
+def _splits_line(cohort: Cohort) -> tuple[str, ...]:
+    if cohort.splits is None:
+        return ()
+    counts = ", ".join(f"{len(subjects)} {split}" for split, subjects in cohort.splits.items())
+    return (f"splits as the data declare them: {counts}",)
 
 
 def show_outcome(answer: Answer, report: dict[str, Any], out: Path) -> None:

@@ -10,11 +10,13 @@ from typing import Any
 
 import onnx
 import pytest
+import torch
 
 from surgeon.cli import main
 from surgeon.cli.export import latency_line
 from surgeon.cli.served import read_recorded_data
 from surgeon.data import Preparation
+from surgeon.hosts import load
 
 from .conftest import TINY, Cli
 
@@ -241,3 +243,23 @@ def test_an_export_that_is_slower_is_called_so() -> None:
     assert latency_line({"latency": latency}) == (
         "median latency here: host 1.0 ms, export 2.0 ms; the export is slower than the host here"
     )
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*is deprecated:FutureWarning")
+def test_a_torchscript_file_goes_the_whole_way_with_splits_that_the_folders_say(
+    cli: Cli, tiny: str, images: Path, tmp_path: Path
+) -> None:
+    torch.jit.save(torch.jit.script(load(tiny)), tmp_path / "network.ts")
+    data = tmp_path / "data"
+    for place, image in enumerate(sorted(images.glob("*/images/*.png"))):
+        folder = data / ("train", "val", "test")[place % 3]
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(image, folder / image.name)
+        shutil.copy(image.parents[1] / "masks" / image.name, folder / f"{image.stem}_mask.png")
+    run, served = tmp_path / "RUN", tmp_path / "served"
+    done = cli("implant", tmp_path / "network.ts", "--data", data, "--out", run, *QUICK)
+    assert done.code == 0, done.err
+    assert "splits as the data declare them: 4 train, 4 validation, 4 test" in done.err
+    assert cli("export", run, "--out", served).code == 0
+    scores = [cli("evaluate", folder, "--data", data, "--json").json["dice_mean"] for folder in (run, served)]
+    assert scores[1] == pytest.approx(scores[0], abs=1e-3)
