@@ -90,8 +90,10 @@ def operate(answer: Answer, operation: Operation, opened: Host | None = None) ->
 def _splits_line(cohort: Cohort) -> tuple[str, ...]:
     if cohort.splits is None:
         return ()
-    counts = ", ".join(f"{len(subjects)} {split}" for split, subjects in cohort.splits.items())
-    return (f"splits as the data declare them: {counts}",)
+    counts = ", ".join(f"{len(subjects)} {split}" for split, subjects in cohort.splits.items() if subjects)
+    missing = [split for split, subjects in cohort.splits.items() if not subjects]
+    rest = f"; {missing[0]} is dealt out of train" if missing else ""
+    return (f"splits as the data declare them: {counts}{rest}",)
 
 
 def show_outcome(answer: Answer, report: dict[str, Any], out: Path) -> None:

@@ -42,7 +42,7 @@ class Cohort:
         channels: number of channels of a sample.
         preparation: how images become inputs.
         items: what cases without files are read from.
-        splits: for each of train, validation and test its subjects, where the data declare them.
+        splits: for each of train, validation and test its subjects, where the data declare two of them.
         memory: samples that were read before; None reads from disk each time.
         shelf: samples that were prepared before, on disk.
         held: the values that the labels hold, as samples have them; None before `check`.

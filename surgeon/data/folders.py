@@ -28,7 +28,7 @@ def find_pairs(root: Path) -> Found | None:
     pair for each subject, and may have subfolders for subjects themselves. Without such folders a label lies
     beside its image. The outermost folder below `root`, or below `images`, is the subject; a file that lies
     flat is its own subject. Where the outermost folders are called train, validation and test, they are the
-    three splits and no subjects.
+    splits and no subjects; one of the last two may be missing.
 
     Raises:
         DataError: there is no folder of masks beside the images, an image has no mask, or two images have
@@ -50,7 +50,7 @@ def find_pairs(root: Path) -> Found | None:
         cases[case.id] = case
     ordered = tuple(cases[name] for name in sorted(cases))
     splits = {split: tuple(c.id for c in ordered if split_of.get(c.images[0]) == split) for split in SPLITS}
-    declared = splits if all(splits.values()) else None
+    declared = splits if splits["train"] and (splits["validation"] or splits["test"]) else None
     return Found("images and masks", ordered, None, _default(ordered), splits=declared)
 
 

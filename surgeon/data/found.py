@@ -20,7 +20,7 @@ class Found:
         legend: what the values of labels mean, where it is declared, else None.
         preparation: the default for this format.
         items: what the cases without files are read from.
-        splits: for each of train, validation and test the ids of its cases, where they are declared.
+        splits: for each of train, validation and test the ids of its cases, where two of them are declared.
     """
 
     format: str

@@ -195,7 +195,7 @@ def find_datalist(file: Path) -> Found:
     """List a MONAI datalist: a JSON file of `{"training": [{"image": ..., "label": ...}], ...}`.
 
     An image may be a list of files, one for each channel. Sections called training, validation and testing
-    are the three splits where all of them have labels; else their labelled entries are one set. An entry may
+    are splits where two of them have labels; else their labelled entries are one set. An entry may
     have a `subject`; class names are read from `labels`, if there are any.
 
     Raises:
@@ -217,9 +217,9 @@ def find_datalist(file: Path) -> Found:
     ordered = _cases_of([entry for entries in labelled.values() for entry in entries], file.parent, where)
     legend = declared_legend(sections, where) if "labels" in sections else None
     splits = None
-    if all(labelled.values()):
+    if labelled["train"] and (labelled["validation"] or labelled["test"]):
         splits = {
-            split: tuple(case.id for case in _cases_of(entries, file.parent, where))
+            split: tuple(case.id for case in _cases_of(entries, file.parent, where)) if entries else ()
             for split, entries in labelled.items()
         }
     return Found("MONAI datalist", ordered, legend, _default(ordered, "xyz"), splits=splits)

@@ -53,8 +53,9 @@ def split_subjects(
     """Deal the subjects of a cohort out to training, validation and test.
 
     The same subjects, seed and fractions give the same splits, whatever the order of the files. Splits that
-    the data declare are taken as they are. Where subjects are of several strata (of the table of subjects, or
-    else by the classes that their labels hold), each split gets its share of each.
+    the data declare are taken as they are; one that they leave out is dealt out of training. Where subjects
+    are of several strata (of the table of subjects, or else by the classes that their labels hold), each split
+    gets its share of each.
 
     Args:
         cohort: with three subjects or more.
@@ -65,8 +66,10 @@ def split_subjects(
         DataError: there are fewer than three subjects, or the fractions are not three shares above 0; or
             declared splits share a subject, or leave one empty.
     """
+    if len(fractions) != 3 or min(fractions) <= 0:
+        raise DataError(f"fractions {fractions} are not three shares above 0", where="splits")
     if cohort.splits is not None:
-        return Splits(**cohort.splits)
+        return _completed(cohort, cohort.splits, seed, fractions)
     subjects = cohort.subjects
     if len(subjects) < 3:
         count = "one subject only" if len(subjects) == 1 else f"{len(subjects)} subjects only"
@@ -75,22 +78,44 @@ def split_subjects(
             where=str(cohort.path),
             fix="add subjects, or say how cases group into subjects with the option for subjects",
         )
-    if len(fractions) != 3 or min(fractions) <= 0:
-        raise DataError(f"fractions {fractions} are not three shares above 0", where="splits")
-    order = [subjects[i] for i in np.random.default_rng(seed).permutation(len(subjects))]
     total = sum(fractions)
-    test = max(1, round(len(order) * fractions[2] / total))
-    validation = max(1, round(len(order) * fractions[1] / total))
-    while test + validation > len(order) - 1:
+    test = max(1, round(len(subjects) * fractions[2] / total))
+    validation = max(1, round(len(subjects) * fractions[1] / total))
+    while test + validation > len(subjects) - 1:
         test, validation = (test - 1, validation) if test > validation else (test, validation - 1)
-    strata = cohort.strata
-    if len(set(strata.values())) > 1:
-        order = _spread(sorted(order, key=lambda subject: strata[subject]), (test, validation))
+    order = _dealt(cohort, subjects, seed, (test, validation))
     held = test + validation
     return Splits(tuple(sorted(order[held:])), tuple(sorted(order[test:held])), tuple(sorted(order[:test])))
 
 
-def _spread(order: list[str], sizes: tuple[int, int]) -> list[str]:
+def _completed(
+    cohort: Cohort,
+    declared: dict[str, tuple[str, ...]],
+    seed: int,
+    fractions: tuple[float, float, float],
+) -> Splits:
+    """Deal validation or test out of training where the data declare the other alone."""
+    train = declared["train"]
+    missing = [name for name in ("validation", "test") if not declared[name]]
+    if len(missing) != 1 or len(train) < 2:
+        return Splits(**declared)
+    share = fractions[1 if missing == ["validation"] else 2]
+    count = min(max(1, round(len(train) * share / (share + fractions[0]))), len(train) - 1)
+    order = _dealt(cohort, train, seed, (count,))
+    dealt = {"train": tuple(sorted(order[count:])), missing[0]: tuple(sorted(order[:count]))}
+    return Splits(**(declared | dealt))
+
+
+def _dealt(cohort: Cohort, subjects: tuple[str, ...], seed: int, sizes: tuple[int, ...]) -> list[str]:
+    """Shuffle subjects so that as many in front as each size says have their share of every stratum."""
+    order = [subjects[i] for i in np.random.default_rng(seed).permutation(len(subjects))]
+    strata = cohort.strata
+    if len({strata[subject] for subject in order}) > 1:
+        return _spread(sorted(order, key=lambda subject: strata[subject]), sizes)
+    return order
+
+
+def _spread(order: list[str], sizes: tuple[int, ...]) -> list[str]:
     """Put those at even distances first, as many as the first size, then of the rest as many as the second.
 
     In an order by strata, what lies at even distances has its share of each stratum.

@@ -96,7 +96,23 @@ def test_subjects_with_the_word_test_in_their_names_are_subjects(tmp_path: Path)
     assert open_data(tmp_path).subjects == ("test_anna", "test_bob")
 
 
-def test_images_to_predict_need_no_masks_and_two_splits_are_one_set(tmp_path: Path) -> None:
+@pytest.mark.parametrize("held", ["test", "val"])
+def test_a_split_that_is_missing_is_dealt_out_of_training(held: str, tmp_path: Path) -> None:
+    for index in range(8):
+        write(tmp_path, f"train/{index}.png", f"train/{index}_mask.png")
+    for index in range(3):
+        write(tmp_path, f"{held}/{index}.png", f"{held}/{index}_mask.png")
+    cohort = open_data(tmp_path)
+    splits = split_subjects(cohort, seed=0)
+    kept, dealt = (splits.test, splits.validation) if held == "test" else (splits.validation, splits.test)
+    assert kept == tuple(f"{held}/{index}" for index in range(3))
+    assert (len(dealt), len(splits.train)) == (2, 6)
+    assert set(dealt) | set(splits.train) == {f"train/{index}" for index in range(8)}
+    assert split_subjects(cohort, seed=0) == splits
+    assert len({split_subjects(cohort, seed=seed) for seed in range(6)}) > 1
+
+
+def test_images_to_predict_need_no_masks_and_training_alone_is_dealt_out(tmp_path: Path) -> None:
     for index in range(4):
         write(tmp_path, f"training/images/{index}.png", f"training/masks/{index}.png")
         write(tmp_path, f"test/images/{index}.png")

@@ -32,7 +32,7 @@ def test_a_datalist_of_monai_is_read_with_its_splits(tmp_path: Path) -> None:
     assert split_subjects(cohort, seed=3) == Splits(("brain0", "brain1"), ("brain2",), ("brain3", "brain4"))
 
 
-def test_test_images_without_labels_are_left_out_and_the_rest_is_dealt_out(tmp_path: Path) -> None:
+def test_test_images_without_labels_are_left_out_and_others_dealt_out_of_training(tmp_path: Path) -> None:
     file = datalist(
         tmp_path,
         labels={"0": "background", "1": "part"},
@@ -43,7 +43,9 @@ def test_test_images_without_labels_are_left_out_and_the_rest_is_dealt_out(tmp_p
     cohort = open_data(file)
     assert len(cohort.cases) == 4
     assert cohort.classes == ("background", "part")
-    assert cohort.splits is None
+    splits = split_subjects(cohort, seed=0)
+    assert splits.validation == ("brain3",)
+    assert (len(splits.train), len(splits.test)) == (2, 1)
 
 
 def test_a_bare_list_and_an_image_of_several_files_are_read(tmp_path: Path) -> None:
