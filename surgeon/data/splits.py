@@ -54,7 +54,7 @@ def split_subjects(
 
     The same subjects, seed and fractions give the same splits, whatever the order of the files. Splits that
     the data declare are taken as they are; one that they leave out is dealt out of training. Where subjects
-    are of several strata (of the table of subjects, or else by the classes that their labels hold), each split
+    are of several strata (of the table of subjects, else by the classes that their labels hold), each split
     gets its share of each.
 
     Args:
