@@ -117,15 +117,26 @@ def read_weights(path: str | Path, *, trust: bool = False) -> Weights:
 def fingerprint(module: nn.Module) -> str:
     """Return the SHA-256 over names, shapes, types and bytes of parameters and persistent buffers.
 
-    The order of the names, the device and the mode of the network make no difference.
+    The order of the names, the device and the mode of the network make no difference. A TorchScript program
+    that was frozen holds its weights as constants, which count as well.
     """
     digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
+    constants = [(f"constant {place}", tensor) for place, tensor in enumerate(script_constants(module))]
+    for name, tensor in (*sorted(module.state_dict().items()), *constants):
         if isinstance(tensor, Tensor):
             plain = tensor.detach().cpu().contiguous()
             digest.update(f"{name}|{tuple(plain.shape)}|{plain.dtype}|".encode())
             digest.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def script_constants(module: nn.Module) -> list[Tensor]:
+    """Return the tensors that a TorchScript program holds as constants; none of any other network."""
+    if not isinstance(module, torch.jit.ScriptModule):
+        return []
+    graph = module.inlined_graph  # held, since its nodes go with it
+    values = [node.output().toIValue() for node in graph.findAllNodes("prim::Constant")]  # type: ignore[attr-defined]
+    return [value for value in values if isinstance(value, Tensor)]
 
 
 def _read_safetensors(file: Path) -> Weights:

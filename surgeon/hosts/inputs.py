@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from surgeon.checkpoints import script_constants
 from surgeon.errors import InputError
 from surgeon.parity import tensors_in
 
@@ -102,8 +103,9 @@ def _layouts(module: nn.Module) -> Iterator[tuple[int, int]]:
         if isinstance(part, _CONVOLUTIONS):
             yield part.in_channels, part.weight.ndim - 2
     if isinstance(module, torch.jit.ScriptModule):
-        # The modules of TorchScript have no classes of their own.
-        yield from ((weight.shape[1], weight.ndim - 2) for weight in module.parameters() if weight.ndim > 2)
+        # The modules of TorchScript have no classes of their own, and frozen ones no weights.
+        weights = (*module.parameters(), *reversed(script_constants(module)))
+        yield from ((weight.shape[1], weight.ndim - 2) for weight in weights if weight.ndim > 2)
 
 
 def smallest_multiple(module: nn.Module, layout: tuple[int, int]) -> int:

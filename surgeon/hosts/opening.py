@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from .host import Host
 from .nnunet import open_nnunet
 from .pretrained import open_pretrained
 from .programs import open_program
+from .scripts import open_script
 
 FORMS = (
     "package.module:factory, file.py:factory, a .pt2 or TorchScript file, or the folder of a MONAI bundle, "
@@ -107,18 +107,8 @@ def _open_pt2(place: Path, checkpoint: str | Path | None, arguments: Mapping[str
 def _open_script(place: Path, arguments: Mapping[str, Any] | None) -> Host:
     if arguments:
         raise HostError("a TorchScript program takes no arguments", where=str(place), fix="leave out --arg")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of its deprecation, which is no business of who got the file
-            network: nn.Module = torch.jit.load(place, map_location="cpu")  # type: ignore[no-untyped-call]
-    except Exception as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise HostError(
-            f"the TorchScript program cannot be read: {first[:160]}",
-            where=str(place),
-            fix="write it again with torch.jit.save, with this version of torch or an older one",
-        ) from error
-    return Host(network.eval(), str(place), str(network.original_name))
+    network = open_script(place)
+    return Host(network, str(place), str(network.original_name))
 
 
 def _in_float32(host: Host) -> Host:

@@ -402,6 +402,29 @@ def test_a_torchscript_program_that_is_damaged_cannot_be_read(net: str, tmp_path
         load(str(tmp_path / "cut.ts"))
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*is deprecated:FutureWarning")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_a_program_that_was_traced_in_training_mode_is_refused(net: str, tmp_path: Path) -> None:
+    module = load(net).train()
+    torch.jit.save(torch.jit.trace(module, torch.rand(2, 1, 8, 8), check_trace=False), tmp_path / "net.pt")
+    with pytest.raises(HostError, match="the program was traced in training mode") as caught:
+        load(str(tmp_path / "net.pt"))
+    assert "batch_norm" in caught.value.where
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*is deprecated:FutureWarning")
+def test_a_frozen_program_is_known_by_its_constants(net: str, tmp_path: Path) -> None:
+    opened = []
+    for weight in (0.5, 0.25):
+        module = load(net)
+        nn.init.constant_(module.conv.weight, weight)
+        torch.jit.save(torch.jit.freeze(torch.jit.script(module)), tmp_path / "net.pt")
+        opened.append(load(str(tmp_path / "net.pt")))
+    assert guess_inputs(opened[0])[0].shape == (1, 1, 64, 64)
+    assert fingerprint(opened[0]) != fingerprint(opened[1])
+    assert fingerprint(opened[1]) == fingerprint(load(str(tmp_path / "net.pt")))
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_weights_of_another_type_are_computed_in_float32_and_it_is_said(
     dtype: torch.dtype, net: str, tmp_path: Path

@@ -1,0 +1,50 @@
+"""Hosts given as a TorchScript program, scripted or traced."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import torch
+
+from surgeon.errors import HostError
+
+# Where these operations say that they run as in training.
+_TRAINS = {"aten::batch_norm": 5, "aten::dropout": 2, "aten::feature_dropout": 2}
+
+
+def open_script(file: Path) -> torch.jit.ScriptModule:
+    """Open a TorchScript program in eval mode.
+
+    Args:
+        file: what `torch.jit.save` wrote.
+
+    Raises:
+        HostError: the file cannot be read, or the program was traced in training mode.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its deprecation, which is no business of who got the file
+            network: torch.jit.ScriptModule = torch.jit.load(file, map_location="cpu")  # type: ignore[no-untyped-call]
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise HostError(
+            f"the TorchScript program cannot be read: {first[:160]}",
+            where=str(file),
+            fix="write it again with torch.jit.save, with this version of torch or an older one",
+        ) from error
+    network.eval()
+    _check_mode(network, file)
+    return network
+
+
+def _check_mode(network: torch.jit.ScriptModule, file: Path) -> None:
+    graph = network.inlined_graph  # held, since its nodes go with it
+    for name, place in _TRAINS.items():
+        for node in graph.findAllNodes(name):  # type: ignore[attr-defined]
+            if list(node.inputs())[place].toIValue() is True:
+                raise HostError(
+                    "the program was traced in training mode",
+                    where=f"{file}: {name.removeprefix('aten::')}",
+                    fix="call network.eval() before torch.jit.trace",
+                )
