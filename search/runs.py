@@ -152,6 +152,6 @@ def digest_data(cohort: Cohort) -> str:
     """Return a digest of the cases (ids, subjects, file names and sizes), classes and preparation."""
     rows: list[Any] = [cohort.format, list(cohort.classes), cohort.preparation.to_dict()]
     for case in cohort.cases:
-        files = (*case.images, *((case.label,) if case.label else ()))
-        rows.append([case.id, case.subject, [[file.name, file.stat().st_size] for file in files]])
+        sizes = [[file.name, file.stat().st_size] for file in (*case.images, *case.labels)]
+        rows.append([case.id, case.subject, sizes])
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()

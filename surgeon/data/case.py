@@ -14,7 +14,7 @@ class Case:
         id: unique in its cohort.
         subject: who or what it was taken of; a subject is never in two splits.
         images: files of the channels, in order; none for an item of a dataset.
-        label: file of the label, or None.
+        labels: files of the label, several where each holds one object of the image; none without a label.
         volume: id of the volume this is a slice of; the case's own id when it is whole.
         slice: the axis and the index along it; None when it is whole.
         item: its place in a dataset; None where it is read from files.
@@ -24,7 +24,7 @@ class Case:
     id: str
     subject: str
     images: tuple[Path, ...]
-    label: Path | None
+    labels: tuple[Path, ...]
     volume: str
     slice: tuple[int, int] | None = None
     item: int | None = None
@@ -33,7 +33,7 @@ class Case:
     @property
     def has_label(self) -> bool:
         """Whether there is a label to train on or to score with."""
-        return self.label is not None or self.item is not None
+        return bool(self.labels) or self.item is not None
 
     @property
     def place(self) -> str:

@@ -181,7 +181,7 @@ class Cohort:
             assert self.items is not None
             return self.items.decode(case.item, self.preparation, self.legend)
         decode = decode_case if case.slice is None else decode_volume_once
-        return decode(case.images, case.label, self.preparation, self.legend)
+        return decode(case.images, case.labels, self.preparation, self.legend)
 
     def _read(self, case: Case) -> Sample:
         decoded = self._decode(case)

@@ -84,7 +84,7 @@ def _limits(volume: Decoded, axis: int) -> Limits | None:
 
 def decode_case(
     images: tuple[Path, ...],
-    label: Path | None,
+    labels: tuple[Path, ...],
     preparation: Preparation,
     legend: Legend,
 ) -> Decoded:
@@ -92,7 +92,7 @@ def decode_case(
 
     Args:
         images: files of the channels, in order.
-        label: file of the label, or None.
+        labels: files of the label; where several overlap, the larger class counts.
         preparation: how intensities are scaled.
         legend: what the values of the label mean.
 
@@ -111,19 +111,26 @@ def decode_case(
     array = raws[0].array if len(raws) == 1 else np.concatenate([raw.array for raw in raws])
     shape = tuple(array.shape[1:])
     image, box = cut_and_scale(array, preparation, str(images[0]))
-    if label is None:
+    if not labels:
         return Decoded(image, None, None, raws[0].spacing, box, shape)
+    read = [_read_classes(label, (images[0], raws[0]), preparation, legend) for label in labels]
+    whole = functools.reduce(torch.maximum, read)
+    return Decoded(image, whole[within(box)], whole, raws[0].spacing, box, shape)
+
+
+def _read_classes(label: Path, image: tuple[Path, Raw], preparation: Preparation, legend: Legend) -> Tensor:
+    """Read one file of a label that lies on the grid of its image."""
+    file, raw = image
     truth = _read(read_label, label, preparation)
-    values = truth.array
+    values, shape = truth.array, tuple(raw.array.shape[1:])
     if values.shape != shape:
         raise DataError(
             f"image and label differ in size: {_size(shape)} against {_size(values.shape)}",
-            where=f"{images[0]} and {label}",
+            where=f"{file} and {label}",
             fix="write the label on the image's grid; channels of an array come first",
         )
-    _check_place(truth, raws[0], f"{images[0]} and {label}")
-    whole = torch.from_numpy(legend.read(values, str(label), binarise=preparation.binarise))
-    return Decoded(image, whole[within(box)], whole, raws[0].spacing, box, shape)
+    _check_place(truth, raw, f"{file} and {label}")
+    return torch.from_numpy(legend.read(values, str(label), binarise=preparation.binarise))
 
 
 def _read(decode: Callable[..., Raw], path: Path, preparation: Preparation) -> Raw:
@@ -147,7 +154,7 @@ def _check_place(one: Raw, other: Raw, where: str) -> None:
 
 def decode_volume_once(
     images: tuple[Path, ...],
-    label: Path | None,
+    labels: tuple[Path, ...],
     preparation: Preparation,
     legend: Legend,
 ) -> Decoded:
@@ -156,20 +163,19 @@ def decode_volume_once(
     Raises:
         DataError: as `decode_case`.
     """
-    files = images if label is None else (*images, label)
-    changed = tuple(file.stat().st_mtime_ns if file.exists() else 0 for file in files)
-    return _decode_once(images, label, preparation, legend, changed)
+    changed = tuple(file.stat().st_mtime_ns if file.exists() else 0 for file in (*images, *labels))
+    return _decode_once(images, labels, preparation, legend, changed)
 
 
 @functools.lru_cache(maxsize=2)
 def _decode_once(
     images: tuple[Path, ...],
-    label: Path | None,
+    labels: tuple[Path, ...],
     preparation: Preparation,
     legend: Legend,
     _changed: tuple[int, ...],
 ) -> Decoded:
-    return decode_case(images, label, preparation, legend)
+    return decode_case(images, labels, preparation, legend)
 
 
 def _size(shape: tuple[int, ...]) -> str:

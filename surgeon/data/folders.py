@@ -70,7 +70,7 @@ def _labelled(root: Path) -> Iterator[Pair]:
     if paired and not pairs:
         raise _without_images(paired[0][0])
     for pair in pairs:
-        if pair.label is None:
+        if not pair.labels:
             masks = next(masks for images, masks in paired if pair.image.is_relative_to(images))
             raise DataError(
                 "an image has no label",
@@ -81,7 +81,7 @@ def _labelled(root: Path) -> Iterator[Pair]:
 
 
 def _case(pair: Pair, *, has_splits: bool) -> Case:
-    if pair.label is None:
+    if not pair.labels:
         raise DataError(
             "an image has no label",
             where=str(pair.image),
@@ -91,7 +91,7 @@ def _case(pair: Pair, *, has_splits: bool) -> Case:
     name = unicodedata.normalize("NFC", str(inner.parent / stem_of(inner)))
     parts = inner.parts[1:] if has_splits else inner.parts
     subject = parts[0] if len(parts) > 1 else name
-    return Case(name, subject, (pair.image,), pair.label, volume=name)
+    return Case(name, subject, (pair.image,), pair.labels, volume=name)
 
 
 def _read_splits(pairs: tuple[Pair, ...]) -> dict[Path, str]:

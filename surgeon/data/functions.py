@@ -94,9 +94,9 @@ def _cases(items: Items, places: range) -> tuple[Case, ...]:
             raise DataError(f"two items are called {name!r}", where=where, fix="give each its own name")
         subject = item.subject or name
         if files:
-            cases[name] = Case(name, subject, files, Path(item.label), volume=name)
+            cases[name] = Case(name, subject, files, (Path(item.label),), volume=name)
         else:
-            cases[name] = Case(name, subject, (), None, volume=name, item=index)
+            cases[name] = Case(name, subject, (), (), volume=name, item=index)
     if not cases:
         raise DataError("the dataset is empty", where=items.place)
     return tuple(cases[name] for name in sorted(cases))

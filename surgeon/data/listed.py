@@ -280,7 +280,7 @@ def _placed(root: Path, name: str) -> Path:
 
 def _case(name: str, images: tuple[Path, ...], label: Path) -> Case:
     phase = _PHASE.match(name)
-    return Case(name, phase[1] if phase else name, images, label, volume=name)
+    return Case(name, phase[1] if phase else name, images, (label,), volume=name)
 
 
 def _default(cases: tuple[Case, ...], axes: str) -> Preparation:

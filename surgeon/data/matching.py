@@ -23,12 +23,12 @@ class Pair:
 
     Attributes:
         image: the file.
-        label: the file; None where there is none.
+        labels: the file, or one file for each object of the image; none without a label.
         inner: the image's path as a subject is told by it: without the folder that says images.
     """
 
     image: Path
-    label: Path | None
+    labels: tuple[Path, ...]
     inner: Path
 
 
@@ -64,7 +64,8 @@ def pairs_of(root: Path, images: Path, masks: Path) -> Iterator[Pair]:
     """Yield the images of a folder with their labels, which are called alike.
 
     `a.png` goes with `a.png` or `a_mask.png`; and where names differ in more, by what they have in common
-    (`image_07.png` and `mask_07.png`), if no other has that.
+    (`image_07.png` and `mask_07.png`), if no other has that. The one image of a subject's folder goes with
+    all labels there, if none is called like it: each holds one object.
     """
     labels = {_key(file, masks): file for file in files_below(masks)}
     by_rest = _by_rest(labels)
@@ -78,12 +79,16 @@ def pairs_of(root: Path, images: Path, masks: Path) -> Iterator[Pair]:
         rest = _rest(key)
         if label is None and len(alone[rest]) == len(by_rest.get(rest, ())) == 1:
             label = labels[by_rest[rest][0]]
-        yield Pair(file, label, prefix / file.relative_to(images))
+        found: tuple[Path, ...] = () if label is None else (label,)
+        if label is None and len(files) == 1 and images.parent != root:
+            found = tuple(labels.values())
+        yield Pair(file, found, prefix / file.relative_to(images))
 
 
 def pairs_side_by_side(root: Path) -> Iterator[Pair]:
     """Yield images whose labels lie in the same folder, such as `a.tif` and `a_mask.tif`.
 
+    `a_mask_1.tif`, where no other image has that number, is one more object of `a.tif`.
     Nothing comes of files none of which is called like a label, or of a folder of labels alone.
 
     Raises:
@@ -93,14 +98,19 @@ def pairs_side_by_side(root: Path) -> Iterator[Pair]:
         names = {name: read_name(stem_of(Path(name))) for name in group}
         labels = [name for name in group if names[name].role == Role.LABEL]
         images = [name for name in group if names[name].role != Role.LABEL]
-        found: dict[str, Path] = {}
+        found: dict[str, tuple[Path, ...]] = {}
+        whole: set[str] = set()
         for label in labels:
             fitting = [name for name in images if names[name].rest == names[label].rest]
-            if len(fitting) != 1 or fitting[0] in found:
+            is_part = not fitting and names[label].number is not None
+            if is_part:
+                fitting = [name for name in images if names[name].rest == names[label].rest[:-1]]
+            if len(fitting) != 1 or (not is_part and fitting[0] in whole):
                 raise _unfit(here, label, fitting)
-            found[fitting[0]] = here / label
+            whole |= set() if is_part else {fitting[0]}
+            found[fitting[0]] = (*found.get(fitting[0], ()), here / label)
         for name in images:
-            yield Pair(here / name, found.get(name), (here / name).relative_to(root))
+            yield Pair(here / name, found.get(name, ()), (here / name).relative_to(root))
 
 
 def _folders_with_files(root: Path) -> list[tuple[Path, list[str]]]:
@@ -123,7 +133,7 @@ def _unfit(here: Path, label: str, fitting: list[str]) -> DataError:
     return DataError(
         "a label has no image beside it",
         where=str(here / label),
-        fix=f"call it as its image with _mask behind (several masks of an image as one file); {_LIST}",
+        fix=f"call it as its image with _mask behind; {_LIST}",
     )
 
 
@@ -151,7 +161,7 @@ def _siblings(here: Path, folders: list[str]) -> Iterator[tuple[Path, Path | Non
 
 
 def _share_files(images: Path, masks: Path) -> bool:
-    return any(pair.label for pair in pairs_of(images.parent, images, masks))
+    return any(pair.labels for pair in pairs_of(images.parent, images, masks))
 
 
 def _is_plain(name: str) -> bool:

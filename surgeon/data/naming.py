@@ -33,10 +33,12 @@ class Name:
     Attributes:
         role: label if a word says so, else image if one does, else open.
         rest: the other words, in order: what an image and its label have in common.
+        number: the last word where it is a number behind the word for a label, as in `a_mask_1`.
     """
 
     role: Role
     rest: tuple[str, ...]
+    number: str | None = None
 
 
 def read_name(name: str) -> Name:
@@ -47,6 +49,8 @@ def read_name(name: str) -> Name:
     """
     words = _WORD.findall(_GROUND_TRUTH.sub("groundtruth", unicodedata.normalize("NFC", name).lower()))
     if not _LABEL_WORDS.isdisjoint(words):
-        return Name(Role.LABEL, tuple(word for word in words if word not in _LABEL_WORDS | _ORDINALS))
+        rest = tuple(word for word in words if word not in _LABEL_WORDS | _ORDINALS)
+        is_numbered = len(words) > 1 and words[-1].isdigit() and words[-2] in _LABEL_WORDS
+        return Name(Role.LABEL, rest, words[-1] if is_numbered else None)
     role = Role.OPEN if _IMAGE_WORDS.isdisjoint(words) else Role.IMAGE
     return Name(role, tuple(word for word in words if word not in _IMAGE_WORDS))

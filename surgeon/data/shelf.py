@@ -63,7 +63,7 @@ class SampleShelf:
             torch.save(held, path)
 
     def _file(self, case: Case) -> Path:
-        files = (*case.images, *((case.label,) if case.label else ()))
+        files = (*case.images, *case.labels)
         key = json.dumps([_VERSION, case.slice, [self._digest(file) for file in files], self.terms])
         return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.pt"
 

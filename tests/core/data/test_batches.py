@@ -92,6 +92,6 @@ def test_what_cannot_be_trained_on_is_refused(cohort) -> None:
         Batches(cohort, (8, 8, 8), 1)
     with pytest.raises(DataError, match="a batch of 0 samples"):
         Batches(cohort, None, 0)
-    bare = tuple(dataclasses.replace(case, label=None) for case in cohort.cases)
+    bare = tuple(dataclasses.replace(case, labels=()) for case in cohort.cases)
     with pytest.raises(DataError, match="case 'case0' has no label"):
         Batches(dataclasses.replace(cohort, cases=bare), None, 1)

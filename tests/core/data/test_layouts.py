@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from surgeon.data import Splits, open_data, split_subjects
 from surgeon.errors import DataError
@@ -46,12 +47,32 @@ def test_an_image_and_its_label_are_paired_by_what_their_names_have_in_common(
 ) -> None:
     write(tmp_path, *(name for name in names if not name.endswith(".csv.gz")))
     (tmp_path / "labels").mkdir(exist_ok=True)
-    cases = {case.images[0]: case.label for case in open_data(tmp_path).cases}
-    assert cases[tmp_path / names[0]] == tmp_path / names[1]
-    for image, label in cases.items():
+    cases = {case.images[0]: case.labels for case in open_data(tmp_path).cases}
+    assert cases[tmp_path / names[0]] == (tmp_path / names[1],)
+    for image, (label,) in cases.items():
         digits = [character for character in image.name if character.isdigit()]
-        assert label is not None
         assert [character for character in label.name if character.isdigit()] == digits
+
+
+@pytest.mark.parametrize(
+    ("image", "labels"),
+    [
+        ("a (1).png", ("a (1)_mask.png", "a (1)_mask_1.png", "a (1)_mask_2.png")),
+        ("00ae/images/00ae.png", ("00ae/masks/07a9.png", "00ae/masks/1815.png")),
+    ],
+    ids=["BUSI", "Data Science Bowl"],
+)
+def test_an_image_may_have_a_mask_for_each_object(
+    image: str, labels: tuple[str, ...], tmp_path: Path
+) -> None:
+    write(tmp_path, image)
+    for shift, name in enumerate(labels):
+        picture(tmp_path / name, disc(radius=2, shift=4 * shift) * 255)
+    cohort = open_data(tmp_path)
+    case = cohort.cases[0]
+    assert case.labels == tuple(tmp_path / name for name in labels)
+    expected = sum(disc(radius=2, shift=4 * shift) for shift in range(len(labels)))
+    assert torch.equal(cohort.read(case).label[:24, :20], torch.from_numpy(expected.astype("int64")))
 
 
 def test_slices_beside_their_masks_are_those_of_the_folders_subject(tmp_path: Path) -> None:
@@ -129,11 +150,9 @@ def test_images_to_predict_need_no_masks_and_training_alone_is_dealt_out(tmp_pat
             "several folders may hold the labels of images: 1st_manual, mask",
             "leave one of them there",
         ),
-        (
-            ("a (1).png", "a (1)_mask.png", "a (1)_mask_1.png"),
-            "a label has no image beside it",
-            "as one file",
-        ),
+        (("a.png", "a_mask.png", "b_mask.png"), "a label has no image", "call it as its image"),
+        (("x/images/1.png", "x/images/2.png", "x/masks/a.png"), "an image has no label", "called as"),
+        (("images/1.png", "masks/a.png", "masks/b.png"), "an image has no label", "called as"),
         (
             ("s_flair.nii.gz", "s_t1.nii.gz", "s_seg.nii.gz"),
             "a label has no image beside it",

@@ -145,7 +145,7 @@ def test_what_cannot_be_scored_is_refused(tmp_path: Path) -> None:
     cohort = open_data(tmp_path)
     with pytest.raises(DataError, match="no case to score"):
         evaluate(Threshold(), dataclasses.replace(cohort, cases=()), BINARY)
-    bare = tuple(dataclasses.replace(case, label=None) for case in cohort.cases)
+    bare = tuple(dataclasses.replace(case, labels=()) for case in cohort.cases)
     with pytest.raises(DataError, match="case 'a' has no label"):
         evaluate(Threshold(), dataclasses.replace(cohort, cases=bare, memory=None), BINARY)
     with pytest.raises(InputError, match="unknown metric 'auc'"):
