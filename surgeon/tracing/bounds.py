@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from torch import Tensor, fx
 from torch.export import ExportedProgram
@@ -86,14 +87,45 @@ def check_sizes(image: Tensor, smallest: int, largest: int | None) -> None:
             )
 
 
+@fx.node.has_side_effect
+def check_size(image: Tensor, sizes: tuple[int, ...]) -> None:
+    """Refuse an image of another size than the one that a graph holds for.
+
+    Args:
+        image: `(N, C, *spatial)`.
+        sizes: of its spatial axes.
+
+    Raises:
+        InputError: they differ.
+    """
+    if tuple(image.shape[2:]) != sizes:
+        raise InputError(
+            f"the graph holds for images of {sizes} alone; the image is {tuple(image.shape[2:])}",
+            where="a network whose sizes were fixed when it was traced",
+            fix="bring all images to that size (a [window] or resize_fit in the preparation; --crop in"
+            " training), or trace the network on an example of theirs",
+        )
+
+
 def refuse_outside(module: fx.GraphModule, limits: Limits) -> None:
     """Let a graph, whose nodes know their shapes, check the sizes of its images first."""
+    _check_images(module, lambda image: (check_sizes, (image, limits.smallest, limits.largest)))
+
+
+def refuse_others(module: fx.GraphModule) -> None:
+    """Let a graph that holds for one size, that of its nodes, refuse images of any other."""
+    _check_images(module, lambda image: (check_size, (image, tuple(image.meta["shape"][2:]))))
+
+
+def _check_images(
+    module: fx.GraphModule, check: Callable[[fx.Node], tuple[Callable[..., None], tuple[Any, ...]]]
+) -> None:
     inputs = [node for node in module.graph.nodes if node.op == "placeholder"]
     rank = max(len(node.meta["shape"] or ()) for node in inputs)
     with module.graph.inserting_after(inputs[-1]):
         for node in inputs:
             if len(node.meta["shape"] or ()) == rank:
-                check = module.graph.call_function(check_sizes, (node, limits.smallest, limits.largest))
+                checking = module.graph.call_function(*check(node))
                 # One step also to the tracer that runs when the graph is unpickled.
-                check.meta.update(shape=None, dtype=None, is_wrapped=True)
+                checking.meta.update(shape=None, dtype=None, is_wrapped=True)
     module.recompile()

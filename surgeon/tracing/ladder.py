@@ -13,7 +13,7 @@ from torch import fx, nn
 from surgeon.errors import InputError, TraceError
 from surgeon.wrappers import innermost
 
-from .bounds import outside, refuse_outside
+from .bounds import outside, refuse_others, refuse_outside
 from .inputs import Variant, as_example, grown, image_shapes, other_sizes, with_batch, with_sizes
 from .limits import TookTooLong, time_limit
 from .paths import annotate_modules
@@ -214,6 +214,8 @@ def _finish(
     astray = _astray(subject, module, limits) if "size" in shown else ()
     if astray:
         refuse_outside(module, limits)
+    elif "size" not in shown:
+        refuse_others(module)
     summary = TraceSummary(
         way=way,
         free_batch="batch" in shown,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 import surgeon
-from surgeon.errors import TraceError
+from surgeon.errors import InputError, TraceError
 from surgeon.tracing import Way, trace
 from tests.core.networks import UNet, image
 
@@ -117,3 +119,25 @@ def test_a_region_under_autocast_is_named_as_what_hides_the_skips() -> None:
                 return super().forward(x)
 
     assert any("autocast" in note for note in surgeon.inspect(Cast().eval(), image()).notes)
+
+
+class Resizing(nn.Module):
+    """Reads the size of its image, which a recording fixes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = Plain(2, steps=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.interpolate(self.network(x), size=(x.shape[2], x.shape[3])) * 0.5
+
+
+def test_a_graph_of_one_size_refuses_any_other_and_says_what_to_do() -> None:
+    traced = trace(torch.jit.script(Resizing().eval()), image())
+    assert not traced.summary.free_sizes
+    kept = pickle.loads(pickle.dumps(traced.graph_module))
+    for graph in (traced.graph_module, kept):
+        assert graph(image(batch=2)).shape == (2, 2, 16, 16)
+        with pytest.raises(InputError, match=r"holds for images of \(16, 16\) alone") as caught:
+            graph(image(size=24))
+        assert "[window]" in caught.value.fix
