@@ -138,12 +138,14 @@ def _unfit(here: Path, label: str, fitting: list[str]) -> DataError:
 
 
 def _siblings(here: Path, folders: list[str]) -> Iterator[tuple[Path, Path | None]]:
-    """Yield the folders of images among siblings, with those of their labels."""
+    """Yield the folders of images among siblings, with those of their labels.
+
+    Labels belong to one folder: beside `images`, one called `original` holds the same images once more.
+    """
     names = {name: read_name(name) for name in folders}
     labels = [name for name in folders if names[name].role == Role.LABEL]
-    for name in folders:
-        if names[name].role == Role.LABEL:
-            continue
+    taken: set[str] = set()
+    for name in sorted(set(folders).difference(labels), key=lambda name: (not _is_plain(name), name)):
         rest = names[name].rest
         fitting = [label for label in labels if names[label].rest == rest]
         if rest or not _is_plain(name):
@@ -156,7 +158,8 @@ def _siblings(here: Path, folders: list[str]) -> Iterator[tuple[Path, Path | Non
                 where=str(here),
                 fix=f"leave one of them there, {_LIST}",
             )
-        if fitting or name.lower() in IMAGE_FOLDERS:
+        if taken.isdisjoint(fitting) and (fitting or name.lower() in IMAGE_FOLDERS):
+            taken.update(fitting)
             yield here / name, here / fitting[0] if fitting else None
 
 

@@ -36,6 +36,7 @@ LAYOUTS = {
     "beside it, in front": ("image_07.png", "mask_07.png", "image_08.png", "mask_08.png"),
     "volumes of one name": ("p1/image.nii.gz", "p1/label.nii.gz", "p2/image.nii.gz", "p2/label.nii.gz"),
     "raw images beside": ("images/a.png", "masks/a.png", "images_raw/a.png", "images_raw/b.png"),
+    "originals beside": ("images/a.png", "masks/a.png", "Original/a.png"),
     "below a folder called input": ("input/images/a.png", "input/masks/a.png"),
     "boxes beside": ("images/a.png", "masks/a.png", "labels/readme.csv.gz"),
 }
