@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -57,17 +58,16 @@ class Checkpoint:
 
 
 def read_checkpoint(path: str | Path, *, trust: bool = False) -> Checkpoint:
-    """Read the weights of a `.safetensors`, `.pt`, `.pth`, `.ckpt` or `.tar` file.
+    """Read the weights of a `.safetensors`, `.pt`, `.pth`, `.ckpt` or `.tar` file, TorchScript among them.
 
-    Nothing in the file is run, unless `trust` is given: then a pickle may run any code it likes.
+    No Python in the file is run, unless `trust` is given: then a pickle may run any code it likes.
 
     Args:
         path: the file.
         trust: whether to unpickle objects other than tensors and plain values.
 
     Raises:
-        CheckpointError: the file is missing or cannot be read, would run code, is TorchScript, or holds no
-            weights.
+        CheckpointError: the file is missing or cannot be read, would run code, or holds no weights.
     """
     file = Path(path)
     content = read_content(file, trust=trust)
@@ -101,6 +101,8 @@ def read_content(path: str | Path, *, trust: bool = False) -> Any:
         raise CheckpointError("no such checkpoint", where=str(file), fix="give an existing file")
     if file.suffix == ".safetensors":
         return _read_safetensors(file)
+    if is_torchscript(file):
+        return dict(read_script(file).state_dict())
     _refuse_programs(file)
     return _read_pickle(file, trust)
 
@@ -163,14 +165,28 @@ def _members(file: Path) -> set[str]:
         return {name.partition("/")[2] for name in archive.namelist()} | set(archive.namelist())
 
 
+def read_script(file: Path) -> torch.jit.ScriptModule:
+    """Read a TorchScript program.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its deprecation, which is no business of who got the file
+            network: torch.jit.ScriptModule = torch.jit.load(file, map_location="cpu")  # type: ignore[no-untyped-call]
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(
+            f"the TorchScript program cannot be read: {first[:160]}",
+            where=str(file),
+            fix="write it again with torch.jit.save, with this version of torch or an older one",
+        ) from error
+    return network
+
+
 def _refuse_programs(file: Path) -> None:
     inner = _members(file)
-    if is_torchscript(file):
-        raise CheckpointError(
-            "this is a TorchScript program, which holds a whole network",
-            where=str(file),
-            fix="give it as HOST; for its weights alone, save torch.jit.load(file).state_dict()",
-        )
     if "archive_format" in inner or "serialized_exported_program.json" in inner:
         raise CheckpointError(
             "this is an exported program, which holds a whole network",

@@ -25,7 +25,7 @@ from .steps import UnknownStepError, short_name
 from .transforms import read_preparation, read_way_back
 
 _CONFIGS = ("inference.json", "inference.yaml", "inference.yml", "evaluate.json", "train.json", "train.yaml")
-_WEIGHTS = ("model.safetensors", "model.pt", "model.pth")
+_WEIGHTS = ("model.safetensors", "model.pt", "model.pth", "model.ts")
 _NETWORKS = ("network_def", "network", "net")
 # A list of transforms that is put together of others: "$@first + @second".
 _JOINED = re.compile(r"\$?\s*@[\w#]+(\s*\+\s*@[\w#]+)*\s*")
@@ -41,7 +41,7 @@ def open_bundle(folder: Path, *, trust: bool = False) -> Host:
     """Open a MONAI bundle. Its configuration is code: expressions in it are run.
 
     Args:
-        folder: with `configs/inference.json` (or YAML) and `models/model.pt`.
+        folder: with `configs/inference.json` (or YAML) and `models/model.pt`, or `model.ts`.
         trust: whether the checkpoint may run code.
 
     Raises:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import torch
 
+from surgeon.checkpoints import read_script
 from surgeon.errors import HostError
 
 # Where these operations say that they run as in training.
@@ -20,19 +20,10 @@ def open_script(file: Path) -> torch.jit.ScriptModule:
         file: what `torch.jit.save` wrote.
 
     Raises:
-        HostError: the file cannot be read, or the program was traced in training mode.
+        CheckpointError: the file cannot be read.
+        HostError: the program was traced in training mode.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of its deprecation, which is no business of who got the file
-            network: torch.jit.ScriptModule = torch.jit.load(file, map_location="cpu")  # type: ignore[no-untyped-call]
-    except Exception as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise HostError(
-            f"the TorchScript program cannot be read: {first[:160]}",
-            where=str(file),
-            fix="write it again with torch.jit.save, with this version of torch or an older one",
-        ) from error
+    network = read_script(file)
     network.eval()
     _check_mode(network, file)
     return network

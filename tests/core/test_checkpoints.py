@@ -146,11 +146,12 @@ def test_a_whole_pickled_network_needs_trust(tmp_path: Path) -> None:
     assert found.weights.keys() == network().state_dict().keys()
 
 
-def test_torchscript_is_refused_with_the_way_out(tmp_path: Path) -> None:
-    torch.jit.save(torch.jit.trace(network().eval(), torch.rand(1, 1, 8, 8)), tmp_path / "w.pt")
-    with pytest.raises(CheckpointError, match="this is a TorchScript program") as caught:
-        read_weights(tmp_path / "w.pt", trust=True)
-    assert "torch.jit.load(file).state_dict()" in caught.value.fix
+def test_a_torchscript_program_holds_weights_as_well(tmp_path: Path) -> None:
+    module = network().eval()
+    torch.jit.save(torch.jit.trace(module, torch.rand(1, 1, 8, 8)), tmp_path / "w.pt")
+    found = read_weights(tmp_path / "w.pt")
+    assert found.keys() == module.state_dict().keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in module.state_dict().items())
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -79,6 +79,16 @@ def script() -> bytes:
     return stream.getvalue()
 
 
+def without_data(content: bytes) -> bytes:
+    """Keep the code and the constants of an archive alone."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as whole, zipfile.ZipFile(stream, "w") as cut:
+        for name in whole.namelist():
+            if "constants" in name or name.endswith(".py"):
+                cut.writestr(name, whole.read(name))
+    return stream.getvalue()
+
+
 def exported() -> bytes:
     stream = io.BytesIO()
     torch.export.save(torch.export.export(network().eval(), (torch.rand(1, 1, 8, 8),)), stream)
@@ -109,7 +119,7 @@ CONTENTS: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "an array in it": (".pt", lambda: saved({"state_dict": weights(), "a": np.ones(2)}), "would run code"),
     "a plain pickle": (".pkl", lambda: pickle.dumps({"a": 1}), "cannot be read|holds no weights"),
     "numpy's archive": (".npz", lambda: archive(**{"a.npy": b"x"}), "cannot be read"),
-    "TorchScript": (".pt", script, "TorchScript"),
+    "TorchScript cut short": (".pt", lambda: without_data(script()), "TorchScript program cannot be read"),
     "an exported program": (".pt", exported, "exported program"),
     "a missing tensor": (".pt", without_storage, "cannot be read"),
     "an archive of nothing": (".pt", archive, "cannot be read"),
