@@ -25,9 +25,13 @@ def advise_without_images(folder: Path) -> str:
     """Say what to do about a folder in which no images were found."""
     if folder.name.lower() in IMAGE_FOLDERS + LABEL_FOLDERS:
         return f"give the folder that holds {folder.name}/ and the other: {folder.absolute().parent}"
+    if (folder / "imagesTr").is_dir():
+        return 'write its dataset.json: {"channel_names": {"0": "CT"}, "labels": {"background": 0, ...}}'
     if any(is_dicom(file) for file in itertools.islice(folder.rglob("*"), 50)):
         return TURN_DICOM
-    return "give an nnU-Net raw folder, a Decathlon folder, or a folder with images/ and masks/"
+    return (
+        "give an nnU-Net raw folder, a Decathlon folder, a folder with images/ and masks/, or a datalist.json"
+    )
 
 
 def is_dicom(file: Path) -> bool:

@@ -180,6 +180,13 @@ def test_what_may_be_paired_in_two_ways_or_in_none_gets_one_clear_error(
     assert fix in str(caught.value)
 
 
+def test_a_folder_of_nnunet_without_its_json_is_asked_for_it(tmp_path: Path) -> None:
+    write(tmp_path, "imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz")
+    with pytest.raises(DataError, match="no images were found") as caught:
+        open_data(tmp_path)
+    assert "write its dataset.json" in caught.value.fix
+
+
 def test_a_few_folders_of_many_images_are_said_to_be_the_subjects(tmp_path: Path) -> None:
     for kind in ("benign", "malignant", "normal"):
         for index in range(40):
