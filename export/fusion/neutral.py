@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+
 import torch
 from torch import fx
 
@@ -36,12 +38,26 @@ def remove_neutral(source: fx.GraphModule) -> tuple[fx.GraphModule, PassReport]:
         if shape_of(kept) is None or shape_of(kept) != shape_of(node) or _type(kept) != _type(node):
             draft.reject(node, "it changes the shape or the type of its input")
             continue
-        if node.target in _COPIES and any(reader.target is aten.view.default for reader in node.users):
+        if node.target in _COPIES and _is_viewed(node):
             draft.reject(node, "a view of it asks for its layout in memory")
             continue
         draft.note(f"{node.name}: {str(node.target).removeprefix('aten.')} leaves {kept.name} as it is")
         draft.replace(node, kept)
     return draft.finish()
+
+
+def _is_viewed(node: fx.Node) -> bool:
+    """Whether something reads a tensor as a view of another shape, by itself or through views of it."""
+    return any(
+        reader.target is aten.view.default or (_passes_on(reader) and _is_viewed(reader))
+        for reader in node.users
+    )
+
+
+def _passes_on(node: fx.Node) -> bool:
+    """Whether a node gives the memory of its input on: a selection, a transposition, one of several parts."""
+    target = node.target
+    return target is operator.getitem or (isinstance(target, torch._ops.OpOverload) and target.is_view)
 
 
 def _kept_operand(draft: Draft, node: fx.Node) -> fx.Node | None:

@@ -177,6 +177,7 @@ def plain_graph_module(module: fx.GraphModule, host: nn.Module) -> fx.GraphModul
     inline_regions(module)
     writes_to_values(module.graph)
     _loosen_views(module.graph)
+    _name_concatenations(module.graph)
     divide_whole(module.graph)
     _drop_checks(module.graph)
     # Unpickling a graph module runs its tracer again; torch.export's takes arguments that are gone.
@@ -197,6 +198,15 @@ def _loosen_views(graph: fx.Graph) -> None:
     for node in graph.nodes:
         if node.target is torch.ops.aten.view.default:
             node.target = torch.ops.aten.reshape.default
+
+
+def _name_concatenations(graph: fx.Graph) -> None:
+    """Write `hstack` of images as the concatenation of channels that it is."""
+    for node in graph.nodes:
+        value = node.meta.get("val")
+        if node.target is torch.ops.aten.hstack.default and isinstance(value, Tensor) and value.ndim > 1:
+            node.target = torch.ops.aten.cat.default
+            node.args = (node.args[0], 1)
 
 
 def _drop_checks(graph: fx.Graph) -> None:

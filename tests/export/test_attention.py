@@ -75,3 +75,19 @@ def test_beside_attention_volumes_are_averaged_plane_by_plane(tmp_path):
     ]
     assert len(kernels) == 6
     assert {len(kernel) for kernel in kernels} == {2}
+
+
+def test_multihead_attention_of_torch_between_the_levels_is_exported_with_free_sizes(tmp_path):
+    class Attending(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Conv2d(1, 8, 3, padding=1)
+            self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+            self.last = nn.Conv2d(8, 2, 1)
+
+        def forward(self, x):
+            x = self.first(x)
+            tokens = x.flatten(2).transpose(1, 2)
+            return self.last(self.attention(tokens, tokens, tokens)[0].transpose(1, 2).reshape(x.shape))
+
+    assert to_onnx(stir(Attending()), torch.rand(1, 1, 8, 8), tmp_path / "out").freedom.sizes

@@ -112,6 +112,16 @@ def test_inputs_that_a_forward_collects_keep_their_sizes_free() -> None:
     assert (len(found.skips), found.trace.free_sizes) == (2, True)
 
 
+def test_channels_that_are_stacked_are_a_skip_as_those_that_are_concatenated() -> None:
+    class Stacking(Plain):
+        def forward(self, x: Tensor) -> Tensor:
+            first = torch.relu(self.first(x))
+            return self.last(torch.hstack([first, self.up(torch.relu(self.down(first)))]))
+
+    (skip,) = surgeon.inspect(Stacking(2).eval(), image()).skips
+    assert (skip.merge.value, skip.level) == ("cat", 0)
+
+
 def test_a_region_under_autocast_is_named_as_what_hides_the_skips() -> None:
     class Cast(UNet):
         def forward(self, x: Tensor) -> Tensor:

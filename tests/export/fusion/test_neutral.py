@@ -139,3 +139,15 @@ def test_a_copy_that_a_view_needs_stays_with_the_reason():
     after, report = remove_neutral(before)
     assert "a view of it asks for its layout" in report.rejected[0].reason
     assert_exact(before, after, x, sizes=(0,))
+
+
+def test_a_copy_that_is_viewed_after_a_selection_stays_as_in_multihead_attention():
+    class Selected(nn.Module):
+        def forward(self, x):
+            parts = x.transpose(1, 2).unflatten(-1, (3, 2)).unsqueeze(0).transpose(0, -2).squeeze(-2)
+            return parts.contiguous()[1].view(x.shape[0] * x.shape[2], 2)
+
+    before, x = graph_of(Selected(), 2, 6, 4)
+    after, report = remove_neutral(before)
+    assert "a view of it asks for its layout" in report.rejected[0].reason
+    assert_exact(before, after, x, sizes=(0,))
