@@ -39,6 +39,7 @@ from surgeon.tracing import quiet as quiet_loggers
 from .adaptive import with_free_bins
 from .bounding import bind
 from .functional import without_mutation
+from .spelling import spelled_out
 
 _CHECKS = {torch.ops.aten._assert_scalar.default, torch.ops.aten._assert_tensor_metadata.default}
 _EXPORTERS = ("torch.export", "torch.onnx", "torch._export", "onnxscript", "onnx_ir")
@@ -226,14 +227,14 @@ def _functional_graph(program: ExportedProgram) -> fx.GraphModule:
     """Return the graph of a program with its weights inside and every operation out of place."""
     quick = without_mutation(program.module(check_guards=False))
     if quick is not None:
-        return with_free_bins(_without_assertions(quick))
+        return spelled_out(with_free_bins(_without_assertions(quick)))
     with quiet(), torch.no_grad():
         # The empty table keeps convolutions whole.
         functional = program.run_decompositions({})
     if functional.graph_signature.user_inputs_to_mutate:
         raise ValueError("it writes into its own inputs; let it work on a copy")
     module: fx.GraphModule = functional.module(check_guards=False)
-    return with_free_bins(_without_assertions(module))
+    return spelled_out(with_free_bins(_without_assertions(module)))
 
 
 def _without_assertions(module: fx.GraphModule) -> fx.GraphModule:

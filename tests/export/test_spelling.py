@@ -1,0 +1,66 @@
+"""Operations written out, since the exporter fixes their sizes or does not know them."""
+
+import pytest
+import torch
+from surgeon.export import open_session, run_session, to_onnx
+from surgeon.export.spelling import affine_grid, attend
+from torch import nn
+from torch.nn import functional as F
+
+from .networks import stir
+
+
+@pytest.mark.parametrize("sizes", [(5, 8), (4, 6, 7)])
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_an_affine_grid_is_torchs(sizes, align_corners):
+    theta = torch.randn(2, len(sizes), len(sizes) + 1, dtype=torch.float64)
+    size = (2, 3, *sizes)
+    found = affine_grid(theta, size, align_corners)
+    expected = F.affine_grid(theta, size, align_corners=align_corners)
+    torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("mask", [None, torch.randn(6, 6), torch.randn(3, 6, 6)], ids=["none", "one", "each"])
+def test_attention_of_one_head_is_torchs(mask):
+    query, key, value = torch.randn(3, 3, 6, 4).unbind()
+    expected = F.scaled_dot_product_attention(query, key, value, mask)
+    torch.testing.assert_close(attend(query, key, value, mask), expected)
+
+
+class Turned(nn.Module):
+    """Looks at its features a little turned."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3, padding=1)
+        self.register_buffer("theta", torch.tensor([[[0.9, -0.1, 0.1], [0.1, 0.9, 0.0]]]))
+
+    def forward(self, x):
+        x = F.max_pool2d(self.conv(x), 2)
+        grid = F.affine_grid(self.theta.expand(x.shape[0], 2, 3), x.shape, align_corners=False)
+        return F.grid_sample(x, grid, align_corners=False)
+
+
+class Attending(nn.Module):
+    """Attention without heads over all positions."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3, padding=1)
+
+    def forward(self, x):
+        x = self.conv(x)
+        tokens = x.flatten(2).transpose(1, 2)
+        return x + F.scaled_dot_product_attention(tokens, tokens, tokens).transpose(1, 2).reshape(x.shape)
+
+
+@pytest.mark.parametrize("kind", [Turned, Attending])
+def test_a_network_with_it_is_exported_with_free_sizes(kind, tmp_path):
+    network = stir(kind())
+    artifact = to_onnx(network, torch.rand(1, 1, 8, 8), tmp_path / "out")
+    assert artifact.freedom.sizes
+    x = torch.rand(2, 1, 12, 10)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            run_session(open_session(artifact.model), x)[0], network(x), atol=1e-5, rtol=0
+        )
