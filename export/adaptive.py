@@ -6,7 +6,6 @@ any other size gives other bins: the pyramids of PSPNet and UPerNet come out wro
 
 from __future__ import annotations
 
-import copy
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,20 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from .spelling import written_out
+
 aten = torch.ops.aten
 
 
 def with_free_bins(source: fx.GraphModule) -> fx.GraphModule:
     """Return the graph with every pooling to several bins of a free size written out, if there is one."""
-    wanted = [node.name for node in source.graph.nodes if _has_free_size(node)]
-    if not wanted:
-        return source
-    module = fx.GraphModule(source, copy.deepcopy(source.graph))
-    for node in [node for node in module.graph.nodes if node.name in wanted]:
-        node.target = _WRITTEN_OUT[node.target]
-    module.graph.lint()
-    module.recompile()
-    return module
+    return written_out(source, lambda node: _WRITTEN_OUT[node.target] if _has_free_size(node) else None)
 
 
 def average_bins(x: Tensor, bins: Sequence[int]) -> Tensor:

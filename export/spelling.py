@@ -14,7 +14,19 @@ aten = torch.ops.aten
 
 def spelled_out(source: fx.GraphModule) -> fx.GraphModule:
     """Return the graph with every such operation written out, if there is one."""
-    wanted = {node.name: how for node in source.graph.nodes if (how := _way(node)) is not None}
+    return written_out(source, _way)
+
+
+def written_out(
+    source: fx.GraphModule, way: Callable[[fx.Node], Callable[..., Any] | None]
+) -> fx.GraphModule:
+    """Return the graph with functions in the place of operations; the graph itself if there is none.
+
+    Args:
+        source: stays as it is.
+        way: the function to write a node by, None to leave it; tracing the graph again takes it apart.
+    """
+    wanted = {node.name: how for node in source.graph.nodes if (how := way(node)) is not None}
     if not wanted:
         return source
     module = fx.GraphModule(source, copy.deepcopy(source.graph))
@@ -48,10 +60,10 @@ def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool) -> Tens
 
 
 def attend(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, *rest: Any, **how: Any
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, *rest: Any, **how: Any
 ) -> Tensor:
     """Compute attention of one head, `(N, L, E)`, as that of several of which there is one."""
-    masked = mask.unsqueeze(1) if mask is not None and mask.ndim == 3 else mask
+    masked = attn_mask.unsqueeze(1) if attn_mask is not None and attn_mask.ndim == 3 else attn_mask
     one_head = query.unsqueeze(1), key.unsqueeze(1), value.unsqueeze(1)
     attention: Callable[..., Tensor] = torch.nn.functional.scaled_dot_product_attention
     return attention(*one_head, masked, *rest, **how).squeeze(1)

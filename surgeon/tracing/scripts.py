@@ -14,7 +14,7 @@ from .bounds import size_limits
 from .guiding import muted_export
 from .quieting import quiet
 from .trace import Example
-from .ways import plain_graph_module
+from .ways import place, plain_graph_module
 
 
 def is_script(host: nn.Module) -> TypeGuard[torch.jit.ScriptModule]:
@@ -30,7 +30,7 @@ def class_name(host: nn.Module) -> str:
 def converted_graph(host: torch.jit.ScriptModule, example: Example) -> fx.GraphModule:
     """Translate the program operation by operation; sizes that it reads stay free.
 
-    Loops cannot be translated, and parametric checks of torch's own functions hold some once scripted.
+    Loops cannot be translated; scripted, torch's own checks of norms hold some.
 
     Args:
         host: a TorchScript program in eval mode, of positional inputs.
@@ -88,22 +88,10 @@ def _name_weights(module: fx.GraphModule, host: nn.Module) -> None:
     for node in module.graph.nodes:
         if node.op == "get_attr":
             held = getattr(module, str(node.target), None)
-            name = names.get(_identity(held)) if isinstance(held, Tensor) else None
-            if name is not None:
+            if isinstance(held, Tensor) and (name := names.get(_identity(held))) is not None:
                 node.target = name
-                _set(module, name, held)
+                place(module, name, held, persistent=True)
 
 
 def _identity(tensor: Tensor) -> tuple[Any, ...]:
     return tensor.data_ptr(), tuple(tensor.shape), tensor.stride()
-
-
-def _set(module: nn.Module, name: str, tensor: Tensor | None) -> None:
-    *path, leaf = name.split(".")
-    owner = module
-    for part in path:
-        if part not in owner._modules:
-            owner.add_module(part, nn.Module())
-        owner = owner.get_submodule(part)
-    if not hasattr(owner, leaf):
-        owner.register_buffer(leaf, tensor)

@@ -233,18 +233,18 @@ def adopt_state(module: nn.Module, host: nn.Module) -> None:
         # TorchScript gives its parameters as plain tensors.
         is_plain = not isinstance(parameter, nn.Parameter)
         held = nn.Parameter(parameter.detach(), parameter.requires_grad) if is_plain else parameter
-        _place(module, name, held, persistent=True)
+        place(module, name, held, persistent=True)
         names.add(name)
     persistent = set(host.state_dict(keep_vars=True))
     for name, buffer in list(host.named_buffers(remove_duplicate=False)):
-        _place(module, name, buffer, persistent=name in persistent)
+        place(module, name, buffer, persistent=name in persistent)
         names.add(name)
     for name, constant in list(module.named_buffers(remove_duplicate=False)):
         if name not in names:
-            _place(module, name, constant, persistent=False)
+            place(module, name, constant, persistent=False)
 
 
-def _place(module: nn.Module, name: str, tensor: Tensor, *, persistent: bool) -> None:
+def place(module: nn.Module, name: str, tensor: Tensor, *, persistent: bool) -> None:
     """Register a parameter or a buffer under its qualified name, in place of whatever stands there."""
     *path, leaf = name.split(".")
     owner = module
