@@ -3,7 +3,8 @@
 A repository's `utils.py`, `search.py` or `export.py` must neither hide an installed module of that name nor
 be hidden by it. So its modules live in `sys.modules` under a private prefix, and an `import utils` in one of
 them is answered from the repository first. `sys.path` stays as it is, and imports inside functions that run
-later are answered in the same way, from what a file put on `sys.path` too.
+later are answered in the same way, from what a file put on `sys.path` too; imports by name are answered by
+`surgeon.aliases`.
 """
 
 from __future__ import annotations
@@ -11,14 +12,15 @@ from __future__ import annotations
 import builtins
 import hashlib
 import importlib
-import importlib.util
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from .aliases import PREFIX, answering, find_elsewhere
 
 
 def local_file(name: str) -> Path | None:
@@ -39,20 +41,12 @@ def local_file(name: str) -> Path | None:
 def _is_installed(name: str) -> bool:
     """Whether a module can be imported, told without importing the packages it is in."""
     top, *inner = name.split(".")
-    spec = _installed(top)
+    spec = find_elsewhere(top)
     for part in inner:
         if spec is None or spec.submodule_search_locations is None:
             return False
         spec = PathFinder.find_spec(part, list(spec.submodule_search_locations))
     return spec is not None
-
-
-def _installed(top: str) -> ModuleSpec | None:
-    """Return where a module or package comes from that is found without a repository."""
-    try:
-        return importlib.util.find_spec(top)
-    except (ImportError, ValueError):
-        return None
 
 
 def import_file(file: Path) -> ModuleType:
@@ -70,17 +64,18 @@ def import_file(file: Path) -> ModuleType:
         parts.insert(0, root.name)
         root = root.parent
     folders = list(dict.fromkeys((str(root), str(file.parent))))
-    prefix = f"surgeon_host_{hashlib.sha256(str(file).encode()).hexdigest()[:12]}"
+    prefix = f"{PREFIX}{hashlib.sha256(str(file).encode()).hexdigest()[:12]}"
     for name in [name for name in sys.modules if name.partition(".")[0] == prefix]:
         del sys.modules[name]
     package = ModuleType(prefix, "The files of a repository.")
     package.__path__ = folders
     sys.modules[prefix] = package
     repository = _Repository(prefix, folders, _folders_above(root))
+    _repositories[prefix] = repository
     path_before = list(sys.path)
     try:
-        with repository.found_first():
-            return importlib.import_module(".".join((prefix, *parts)))
+        with answering(repository):
+            return repository.load(".".join((prefix, *parts)))
     finally:
         repository.search_also(folder for folder in sys.path if folder not in path_before)
         sys.path[:] = path_before
@@ -88,15 +83,28 @@ def import_file(file: Path) -> ModuleType:
 
 # How many folders above a file are searched for what it imports.
 _HIGHEST = 4
+_repositories: dict[str, _Repository] = {}  # by prefix
 # In these lie installed packages, which are never a repository's own.
 _OF_PACKAGES = ("site-packages", "dist-packages")
+
+
+@contextmanager
+def running(module: ModuleType | None) -> Iterator[None]:
+    """Let functions of a module import by name what lies in its repository while they run.
+
+    Args:
+        module: from `import_file`; nothing changes for one that is from elsewhere.
+    """
+    repository = _repositories.get(getattr(module, "__name__", "").partition(".")[0])
+    with nullcontext() if repository is None else answering(repository):
+        yield
 
 
 class _Repository:
     """The folders of a repository, and the `__import__` its modules see."""
 
     def __init__(self, prefix: str, folders: list[str], above: Sequence[Path]) -> None:
-        self._prefix = prefix
+        self.prefix = prefix
         self._folders = folders
         self._above = above
         self._builtins = {**vars(builtins), "__import__": self._import}
@@ -120,7 +128,7 @@ class _Repository:
         self, name: str, path: Sequence[str] | None = None, _target: Any = None
     ) -> ModuleSpec | None:
         """Find a module under the prefix; part of the protocol of `sys.meta_path`."""
-        if not name.startswith(f"{self._prefix}."):
+        if not name.startswith(f"{self.prefix}."):
             return None
         spec = PathFinder.find_spec(name, path)
         if spec is not None and type(spec.loader) is SourceFileLoader:
@@ -136,15 +144,26 @@ class _Repository:
         level: int = 0,
     ) -> ModuleType:
         with self.found_first():
-            if level or not self._owns(*_first_parts(name, fromlist or ())):
+            if level or not self.owns(*_first_parts(name, fromlist or ())):
                 return builtins.__import__(name, globals, locals, fromlist or (), level)
-            leaf = f"{self._prefix}.{name}"
+            leaf = f"{self.prefix}.{name}"
             if fromlist:
                 return builtins.__import__(leaf, globals, locals, fromlist, 0)
             importlib.import_module(leaf)
-            return sys.modules[f"{self._prefix}.{name.partition('.')[0]}"]
+            return sys.modules[f"{self.prefix}.{name.partition('.')[0]}"]
 
-    def _owns(self, top: str, inner: str) -> bool:
+    def load(self, name: str) -> ModuleType:
+        """Import a module, named with the prefix."""
+        with self.found_first():
+            return importlib.import_module(name)
+
+    def owns(self, top: str, inner: str = "") -> bool:
+        """Tell whether a module or package is the repository's own.
+
+        Args:
+            top: its name.
+            inner: what is wanted of it; empty for the whole.
+        """
         if (top, inner) not in self._is_own:
             self._is_own[top, inner] = self._look(top, inner)
         return self._is_own[top, inner]
@@ -152,7 +171,7 @@ class _Repository:
     def _look(self, top: str, inner: str) -> bool:
         if top in sys.stdlib_module_names or top == "surgeon":
             return False
-        other = _installed(top)
+        other = find_elsewhere(top)
         if any(_offers(Path(folder), top, inner, other) for folder in self._folders):
             return True
         # `models/net.py` is written to be run from the folder above, which then comes first on sys.path.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from surgeon.errors import DataError
-from surgeon.repository import import_file, local_file
+from surgeon.repository import import_file, local_file, running
 
 from .case import Case
 from .choices import Scale
@@ -122,7 +122,8 @@ def _call(spec: str) -> Any:
     try:
         file = Path(place) if place.endswith(".py") else local_file(place)
         module = importlib.import_module(place) if file is None else import_file(file)
-        return getattr(module, name)()
+        with running(module):
+            return getattr(module, name)()
     except (Exception, SystemExit) as error:
         first = (str(error).strip().splitlines() or [""])[0][:160]
         raise DataError(

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from surgeon.errors import HostError
-from surgeon.repository import import_file, local_file
+from surgeon.repository import import_file, local_file, running
 
 
 def build_host(spec: str, arguments: Mapping[str, Any] | None = None) -> nn.Module:
@@ -27,7 +27,7 @@ def build_host(spec: str, arguments: Mapping[str, Any] | None = None) -> nn.Modu
         HostError: the module or the factory is missing or raises, or what it returns is no network.
     """
     place, _, name = spec.rpartition(":")
-    factory = _import_module(place, spec)
+    factory = module = _import_module(place, spec)
     for part in name.split("."):
         if not hasattr(factory, part):
             raise HostError(
@@ -40,7 +40,8 @@ def build_host(spec: str, arguments: Mapping[str, Any] | None = None) -> nn.Modu
         return factory
     if not callable(factory):
         raise HostError(f"{name!r} cannot be called", where=spec, fix="name a class or a function")
-    network = _call(factory, dict(arguments or {}), spec)
+    with running(module):
+        network = _call(factory, dict(arguments or {}), spec)
     if not isinstance(network, nn.Module):
         raise HostError(
             f"the factory returned a {type(network).__name__}, no torch.nn.Module",
@@ -87,6 +88,12 @@ def _call(factory: Any, arguments: dict[str, Any], spec: str) -> Any:
             ) from error
     try:
         return factory(**arguments)
+    except ImportError as error:
+        raise HostError(
+            f"the factory failed: {_first_line(error)}",
+            where=spec,
+            fix="install what it imports into this Python environment",
+        ) from error
     except Exception as error:
         raise HostError(
             f"the factory failed: {_first_line(error)}", where=spec, fix="check its arguments (--arg K=V)"

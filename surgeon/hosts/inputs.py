@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -76,6 +77,13 @@ def try_inputs(module: nn.Module, inputs: tuple[Any, ...], kwargs: Mapping[str, 
 
 def _explained(module: nn.Module, inputs: tuple[Any, ...], error: Exception) -> InputError:
     shapes = ", ".join(str(tuple(x.shape)) for x in inputs if isinstance(x, Tensor))
+    needed = _required(module)
+    if len(needed) > len(inputs) and isinstance(error, TypeError):
+        return InputError(
+            f"the network takes {len(needed)} inputs, and was given {len(inputs)}",
+            where=f"{type(module).__name__}.forward({', '.join(needed)})",
+            fix="give --input once for each of them, in this order, each with its own shape",
+        )
     layout = first_layout(module)
     first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
     lead = inputs[0] if inputs and isinstance(inputs[0], Tensor) else None
@@ -88,6 +96,16 @@ def _explained(module: nn.Module, inputs: tuple[Any, ...], error: Exception) -> 
             first = f"it has {lead.shape[1]} channels, the network takes {channels}"
         fix = f"give a shape such as --input {','.join(map(str, (1, channels, *[64] * dims)))}"
     return InputError(f"the network does not take an input of shape {shapes}", where=first, fix=fix)
+
+
+def _required(module: nn.Module) -> tuple[str, ...]:
+    """Name what forward cannot do without; nothing where its signature is not known."""
+    try:
+        parameters = inspect.signature(module.forward).parameters.values()
+    except (TypeError, ValueError):
+        return ()
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return tuple(one.name for one in parameters if one.kind in kinds and one.default is one.empty)
 
 
 def first_layout(module: nn.Module) -> tuple[int, int] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import importlib.util
 import pickle
 import sys
 import zipfile
@@ -223,6 +224,37 @@ def test_a_file_may_import_from_the_folders_above_it(tmp_path: Path) -> None:
     (root / "models" / "lost.py").write_text("import no_such_thing\n")
     with pytest.raises(HostError, match="no module named 'no_such_thing', which the host's code imports"):
         load(f"{root / 'models' / 'lost.py'}:build")
+
+
+BY_NAME = {
+    "module": "importlib.import_module('models.parts').Part",
+    "relative": "importlib.import_module('.parts', package='models').Part",
+    "attribute": "pkgutil.resolve_name('models.parts:Part')",
+    "package": "importlib.import_module('models').parts.Part",
+}
+
+
+@pytest.mark.parametrize("how", BY_NAME.values(), ids=BY_NAME)
+def test_a_factory_may_import_by_name(tmp_path: Path, how: str) -> None:
+    root = run_from_its_root(tmp_path / "repository")
+    (root / "by_name.py").write_text(
+        "import importlib, pkgutil\nimport models.parts\n"
+        f"def build():\n    assert {how} is models.parts.Part\n    return {how}(7, 1, 1)\n"
+    )
+    before = set(sys.modules)
+    assert load(f"{root / 'by_name.py'}:build").in_channels == 7
+    assert {name for name in set(sys.modules) - before if not name.startswith("surgeon_host_")} <= {"pkgutil"}
+    assert importlib.util.find_spec("models") is None
+
+
+def test_what_is_missing_by_name_is_called_by_that_name(tmp_path: Path) -> None:
+    root = run_from_its_root(tmp_path / "repository")
+    (root / "lost.py").write_text(
+        "import importlib\ndef build():\n    importlib.import_module('models.gone')\n"
+    )
+    with pytest.raises(HostError, match=r"No module named 'models\.gone'") as caught:
+        load(f"{root / 'lost.py'}:build")
+    assert "install" in caught.value.fix
 
 
 @pytest.fixture(params=["installed folder", "installed package", "imported package"])
@@ -465,6 +497,21 @@ def test_an_input_the_network_does_not_take_says_what_it_takes(shape: tuple[int,
         try_inputs(network, (torch.rand(shape),))
     assert where in caught.value.where
     assert "--input 1,1,64,64" in caught.value.fix
+
+
+class Timed(nn.Module):
+    """Takes a time beside the image."""
+
+    def forward(self, x: torch.Tensor, time: torch.Tensor, strength: float = 1.0) -> torch.Tensor:
+        """Add the time."""
+        return x + strength * time
+
+
+def test_inputs_that_are_missing_are_counted() -> None:
+    with pytest.raises(InputError, match="the network takes 2 inputs, and was given 1") as caught:
+        try_inputs(Timed(), (torch.rand(1, 1, 8, 8),))
+    assert caught.value.where == "Timed.forward(x, time)"
+    assert "--input once for each" in caught.value.fix
 
 
 def test_inputs_are_guessed_in_each_rank_and_large_enough() -> None:

@@ -1,0 +1,126 @@
+"""Imports by name of what lies in somebody's repository: `importlib.import_module("models.net")`.
+
+The modules of a repository live under a private prefix (`surgeon.repository`), and an `import` in one of them
+is answered from there. What asks by name, such as importlib, a registry, hydra or pickle, does not pass that
+way. While code of the repository runs, a name that nothing else answers is answered here with the module
+under the prefix itself, so that there are never two of it; afterwards nobody sees it by that name.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any, Protocol
+
+PREFIX = "surgeon_host_"
+"""The names of all private packages begin with it."""
+
+
+class Repository(Protocol):
+    """What names are asked of."""
+
+    @property
+    def prefix(self) -> str:
+        """Name of the package that its modules live in."""
+
+    def owns(self, top: str) -> bool:
+        """Tell whether a module or package is the repository's own."""
+
+    def load(self, name: str) -> ModuleType:
+        """Import a module, named with the prefix."""
+
+
+@contextmanager
+def answering(repository: Repository) -> Iterator[None]:
+    """Answer imports by name that nothing else answers from a repository."""
+    before = sys.modules.keys() - _aliases()
+    inner, tops = _Inner(repository), _Tops(repository)
+    sys.meta_path.insert(0, inner)  # type: ignore[arg-type]
+    sys.meta_path.append(tops)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        sys.meta_path[:] = [finder for finder in sys.meta_path if finder not in (inner, tops)]
+        for name in _aliases() - before:
+            del sys.modules[name]
+
+
+def _aliases() -> set[str]:
+    return {name for name, module in list(sys.modules.items()) if _is_alias(name, module)}
+
+
+def _is_alias(name: str, module: ModuleType | None) -> bool:
+    return not name.startswith(PREFIX) and str(getattr(module, "__name__", "")).startswith(PREFIX)
+
+
+def find_elsewhere(top: str) -> ModuleSpec | None:
+    """Return where a module or package comes from that is found without a repository."""
+    module = sys.modules.get(top)
+    if module is not None and not _is_alias(top, module):
+        return getattr(module, "__spec__", None)
+    finders = (one for one in sys.meta_path if not isinstance(one, _Tops) and hasattr(one, "find_spec"))
+    try:
+        return next(filter(None, (finder.find_spec(top, None) for finder in finders)), None)
+    except (ImportError, ValueError):
+        return None
+
+
+class _Tops:
+    """Comes last of the finders: answers for modules and packages that nothing else has."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+
+    def find_spec(
+        self, name: str, _path: Sequence[str] | None = None, _target: Any = None
+    ) -> ModuleSpec | None:
+        """Find a module; part of the protocol of `sys.meta_path`."""
+        if "." in name or not self._repository.owns(name):
+            return None
+        return _spec_of(name, self._repository, f"{self._repository.prefix}.{name}")
+
+
+class _Inner:
+    """Comes first: what is in an answered package is answered too, before Python reads its file again."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+
+    def find_spec(
+        self, name: str, _path: Sequence[str] | None = None, _target: Any = None
+    ) -> ModuleSpec | None:
+        """Find a module; part of the protocol of `sys.meta_path`."""
+        parent, _, leaf = name.rpartition(".")
+        package = sys.modules.get(parent)
+        if package is None or not _is_alias(parent, package):
+            return None
+        return _spec_of(name, self._repository, f"{package.__name__}.{leaf}")
+
+
+def _spec_of(name: str, repository: Repository, private: str) -> ModuleSpec:
+    return ModuleSpec(name, _Same(repository, private))  # type: ignore[arg-type]
+
+
+class _Same:
+    """Loads nothing twice: gives the module under the prefix."""
+
+    def __init__(self, repository: Repository, private: str) -> None:
+        self._repository, self._private = repository, private
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """Return the module, imported where it is not yet."""
+        try:
+            module = self._repository.load(self._private)
+        except ModuleNotFoundError as error:
+            if error.name != self._private:
+                raise
+            raise ModuleNotFoundError(f"No module named {spec.name!r}", name=spec.name) from None
+        self._own = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Leave the module as it was before it got a second name."""
+        module.__spec__ = self._own
