@@ -128,18 +128,28 @@ def _widest_program(model: nn.Module, example: Example, freedom: Freedom) -> tup
     if bind(limits, partial(run, model), _functional_graph(program), example):
         return program, example
     # A map of one value, at the end of the levels, is a constant to torch.export: it bounds the image's size.
-    larger = twice_as_large(example)
-    with contextlib.suppress(Exception):
-        wider = export_program(model, larger, freedom)
-        found = run(_functional_graph(wider), example)
-        if size_limits(wider).largest is None and compare(run(model, example), found).relative < TOLERANCE:
-            return wider, larger
+    for larger in larger_examples(example):
+        with contextlib.suppress(Exception):
+            wider = export_program(model, larger, freedom)
+            found = run(_functional_graph(wider), example)
+            if (
+                size_limits(wider).largest is None
+                and compare(run(model, example), found).relative < TOLERANCE
+            ):
+                return wider, larger
     return program, example
 
 
-def twice_as_large(example: Example) -> Example:
-    """Return an example of twice the spatial sizes."""
-    return with_sizes(example, tuple(2 * size for size in image_shapes(example)[0][2:]))
+def larger_examples(example: Example) -> Iterator[Example]:
+    """Yield an example at twice the spatial sizes, and where that differs, at some that are alike.
+
+    Those are larger by a power of two: halved again and again they stay odd or even as the sizes do, which
+    some networks ask for.
+    """
+    sizes = image_shapes(example)[0][2:]
+    twice = tuple(2 * size for size in sizes)
+    alike = tuple(size + 2 ** (size - 1).bit_length() for size in sizes)
+    yield from (with_sizes(example, found) for found in dict.fromkeys((twice, alike)))
 
 
 def first_line(error: BaseException) -> str:

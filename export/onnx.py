@@ -19,6 +19,7 @@ from torch.export import ExportedProgram
 
 from surgeon.errors import ExportError
 
+from .arithmetic import translations
 from .flattening import first_line, quiet
 from .naming import axis_names, rename_symbols, simplify_size
 
@@ -72,6 +73,7 @@ def build_model(
                 opset_version=opset,
                 input_names=list(inputs),
                 output_names=list(outputs),
+                custom_translation_table=dict(translations(program.graph)),
                 optimize=True,
                 verbose=False,
             )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import onnx_ir as ir
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from surgeon.errors import ExportError
 from surgeon.tracing import Example, Limits, map_tensors, private_copy, size_limits
 
 from .bounding import bind, bound_sizes
@@ -21,9 +22,10 @@ from .flattening import (
     Freedom,
     Refusal,
     export_program,
+    first_line,
     flatten,
+    larger_examples,
     leaves_of,
-    twice_as_large,
 )
 from .fusion import (
     ALL_NORMS,
@@ -90,7 +92,7 @@ def write_network(order: Order, path: Path) -> Written:
     flat = _flatten(order, model, example, step)
     passes = _passes(order, step)
     fused = fuse(flat.graph_module, example.args, example.kwargs, passes=passes, keep_stages=order.profile)
-    program = _program_of(fused, flat)
+    program, flat = _program_of(fused, flat)
     names = (input_names(example, program.graph_signature.user_inputs), output_names(output))
     metadata = {"name": order.name, **order.metadata}
     opset = opset_of(program, order.target)
@@ -137,21 +139,43 @@ def _is_cpu(target: Target) -> bool:
     return target.provider == "CPUExecutionProvider"
 
 
-def _program_of(fused: Fused, flat: Flat) -> ExportedProgram:
+def _program_of(fused: Fused, flat: Flat) -> tuple[ExportedProgram, Flat]:
     """Trace a fused graph: passes work on one with its weights inside, the exporter wants a program again.
 
     A size of 1 is a constant to torch.export, by an error or without a word. Where passes make one, as of
-    every second plane of two, or a level has one already, the graph is traced at larger sizes.
+    every second plane of two, or a level has one already, the graph is traced at larger sizes. One that holds
+    for none of them is traced as it is, and the gate finds out for which sizes that holds; or with less
+    freedom, which is noted.
     """
-    examples = [flat.example]
+    error: Exception | None = None
+    for example, freedom in _ways_to_trace(fused, flat):
+        try:
+            program = export_program(fused.graph_module, example, freedom)
+        except Exception as raised:  # noqa: BLE001 - torch.export raises whatever its solvers raise
+            error = error or raised
+            continue
+        if freedom is flat.freedom or error is None:
+            return program, flat
+        refusals = (*flat.refusals, Refusal(flat.freedom, first_line(error)))
+        return program, replace(flat, freedom=freedom, refusals=refusals)
+    reason = first_line(error) if error else ""
+    raise ExportError(
+        f"torch.export cannot trace the fused graph: {reason}",
+        where=f"{len(list(fused.graph_module.graph.nodes))} nodes",
+        fix="report the network; nothing was written",
+    ) from error
+
+
+def _ways_to_trace(fused: Fused, flat: Flat) -> Iterator[tuple[Example, Freedom]]:
+    """Yield examples and freedoms to trace a fused graph with, what leaves most open first."""
     if flat.freedom.sizes:
-        examples += [twice_as_large(flat.example), twice_as_large(twice_as_large(flat.example))]
-        if fused.graph_module is not flat.graph_module and has_single(flat.graph_module.graph):
-            del examples[0]
-    for example in examples[:-1]:
-        with contextlib.suppress(ValueError):
-            return export_program(fused.graph_module, example, flat.freedom)
-    return export_program(fused.graph_module, examples[-1], flat.freedom)
+        larger = list(larger_examples(flat.example))
+        larger += [example for one in larger for example in larger_examples(one)]
+        first = fused.graph_module is not flat.graph_module and has_single(flat.graph_module.graph)
+        examples = [*larger, flat.example] if first else [flat.example, *larger]
+        yield from ((example, flat.freedom) for example in examples)
+    yield flat.example, Freedom.BATCH if flat.freedom.batch else Freedom.NOTHING
+    yield flat.example, Freedom.NOTHING
 
 
 def write_quantised(order: Order, plain: Written, path: Path) -> Written:

@@ -1,0 +1,108 @@
+"""What networks reckon with their sizes: Python's whole numbers, in the file too."""
+
+import math
+from unittest.mock import Mock
+
+import pytest
+import torch
+from surgeon.export import open_session, run_session, to_onnx, writing
+from surgeon.export.flattening import Freedom, export_program
+from torch import nn
+from torch.nn import functional as F
+
+from surgeon.errors import ExportError
+
+from .networks import stir
+
+
+class Fitting(nn.Module):
+    """A level whose way up is a pixel too large for odd sizes, and is cut to fit."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.down = nn.Conv1d(1, 4, 3, padding=1), nn.Conv1d(4, 4, 3, stride=2, padding=1)
+        self.up, self.last = nn.ConvTranspose1d(4, 4, 2, stride=2), nn.Conv1d(8, 2, 1)
+
+    def forward(self, x):
+        skip = self.first(x)
+        return self.last(torch.cat([skip, self.fit(self.up(self.down(skip)), skip.shape[-1])], 1))
+
+
+class Padded(Fitting):
+    """Fills up what is missing, half on each side; what is missing may be below zero."""
+
+    def fit(self, x, wanted):
+        missing = wanted - x.shape[-1]
+        return F.pad(x, (missing // 2, missing - missing // 2))
+
+
+class Rounded(Fitting):
+    """Fills the image up to a size that it reckons with `math.ceil`, of a whole number too."""
+
+    def forward(self, x):
+        wanted = math.ceil(math.ceil(x.shape[-1] * 2) / 8) * 4
+        return super().forward(F.pad(x, (0, wanted - x.shape[-1])))[..., : x.shape[-1]]
+
+    def fit(self, x, wanted):
+        return x[..., :wanted]
+
+
+@pytest.mark.parametrize("kind", [Padded, Rounded])
+@pytest.mark.parametrize("traced", [30, 31])
+def test_a_network_that_cuts_to_fit_is_exported_for_all_sizes(kind, traced, tmp_path):
+    network = stir(kind())
+    artifact = to_onnx(network, torch.rand(1, 1, traced), tmp_path / "out")
+    assert artifact.freedom.sizes
+    session = open_session(artifact.model)
+    for size in (29, 32, 47):
+        x = torch.rand(1, 1, size)
+        torch.testing.assert_close(run_session(session, [x])[0], network(x), atol=1e-5, rtol=1e-4)
+
+
+class Parities(nn.Module):
+    """Goes one way for odd sizes and another for even ones, down to a map of one value."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(8, 2, 1)
+        self.down, self.norm = nn.Conv2d(4, 4, 3, stride=2, padding=1), nn.BatchNorm2d(4)
+        self.up = nn.ConvTranspose2d(4, 4, 3, stride=2)
+
+    def forward(self, x):
+        skips = [self.first(x)]
+        for _ in range(3):
+            x = skips[-1]
+            x = F.pad(x, (1, 0, 1, 0))[:, :, 1:, 1:] if x.shape[-1] % 2 == 0 else x
+            skips.append(torch.relu(self.norm(self.down(x))))
+        for _ in range(3):
+            x, skip = self.up(skips.pop()), skips[-1]
+            x = x[:, :, :-1, :-1] if skip.shape[-1] % 2 == 0 else x[:, :, :-2, :-2]
+            skips[-1] = skip + x
+        return self.last(torch.cat([skips[0], self.first(x[:, :1])], 1))
+
+
+@pytest.mark.parametrize("size", [(7, 7), (15, 23)])
+def test_a_network_that_asks_for_parity_is_exported_where_its_way_holds(size, tmp_path):
+    network, x = stir(Parities()), torch.rand(1, 1, *size)
+    session = open_session(to_onnx(network, torch.rand(1, 1, 7, 7), tmp_path / "out").model)
+    torch.testing.assert_close(run_session(session, [x])[0], network(x), atol=1e-5, rtol=1e-4)
+
+
+def test_a_fused_graph_that_cannot_be_traced_with_free_sizes_is_fixed_and_says_so(tmp_path, monkeypatch):
+    def without_sizes(model, example, freedom):
+        if freedom.sizes:
+            raise ValueError("the sizes are inconsistent")
+        return export_program(model, example, freedom)
+
+    monkeypatch.setattr(writing, "export_program", without_sizes)
+    artifact = to_onnx(stir(Padded()), torch.rand(1, 1, 30), tmp_path / "out")
+    assert artifact.freedom is Freedom.BATCH
+    assert "the sizes are inconsistent" in artifact.refusals[-1].reason
+    assert {case.shapes[0][2:] for case in artifact.parity} == {(30,)}
+
+
+def test_a_fused_graph_that_cannot_be_traced_at_all_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(writing, "export_program", Mock(side_effect=ValueError("no way")))
+    with pytest.raises(ExportError, match="cannot trace the fused graph: no way"):
+        to_onnx(stir(Padded()), torch.rand(1, 1, 30), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
