@@ -36,7 +36,8 @@ def _may_be_negative(node: fx.Node) -> bool:
     value = node.args[0].meta.get("val")
     if not isinstance(value, torch.SymInt):
         return not isinstance(value, int) or value < 0
-    return bool(value.node.shape_env.bound_sympy(value.node.expr).lower < 0)
+    known = value.node.shape_env
+    return known is None or bool(known.bound_sympy(value.node.expr).lower < 0)
 
 
 def _floor_divided(dividend: Any, divisor: Any) -> Any:

@@ -9,6 +9,7 @@ from .attention import needs_attention
 from .calls import caller
 from .draft import Draft, arguments_of
 from .report import PassReport
+from .sizes import refuse_read
 
 aten = torch.ops.aten
 
@@ -26,7 +27,7 @@ def average_planes(source: fx.GraphModule) -> tuple[fx.GraphModule, PassReport]:
     for node in list(draft.graph.nodes):
         if node.target is not aten.avg_pool3d.default:
             continue
-        reason = _refusal(node)
+        reason = _refusal(node) or refuse_read(node)
         if reason:
             draft.reject(node, reason)
             continue

@@ -11,7 +11,7 @@ from torch import Tensor, fx
 from .calls import caller
 from .draft import Draft, arguments_of
 from .report import PassReport
-from .sizes import size_hint
+from .sizes import refuse_read, size_hint
 
 aten = torch.ops.aten
 
@@ -37,7 +37,7 @@ def steady_norms(source: fx.GraphModule, most: int | None = None) -> tuple[fx.Gr
     for node in list(draft.graph.nodes):
         if node.target not in _NORMS or _values_seen(node) <= (MOST if most is None else most):
             continue
-        reason = _refusal(node)
+        reason = _refusal(node) or refuse_read(node)
         if reason:
             draft.reject(node, reason)
             continue

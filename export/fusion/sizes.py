@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.fx.experimental.symbolic_shapes import statically_known_true
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols, statically_known_true
 
 _DEPTH = 2  # the axis of volumes (N, C, D, H, W)
 # Sizes tried for each free axis: expressions of sizes are sums and floors of quotients, which repeat.
@@ -70,6 +70,16 @@ def has_single(graph: fx.Graph) -> bool:
     values = (node.meta.get("val") for node in graph.nodes)
     sizes = (size for value in values if isinstance(value, Tensor) for size in value.shape)
     return any(isinstance(size, torch.SymInt) and size.node.hint == 1 for size in sizes)
+
+
+def refuse_read(node: fx.Node) -> str:
+    """Return why a tensor is left in its shape: sizes that are read from tensors; empty for all others.
+
+    torch.export knows nothing of such a size, and works for minutes at the shapes of what it is put into.
+    """
+    value = node.args[0].meta.get("val") if isinstance(node.args[0], fx.Node) else None
+    is_read = isinstance(value, Tensor) and bool(free_unbacked_symbols(value))
+    return "its sizes are read from tensors" if is_read else ""
 
 
 def _expression(size: Any) -> Any:

@@ -13,7 +13,7 @@ from .calls import OPEN, Call, caller
 from .convolutions import Convolution, read_convolution
 from .draft import Draft
 from .report import PassReport
-from .sizes import is_known_multiple, size_hint
+from .sizes import is_known_multiple, refuse_read, size_hint
 
 aten = torch.ops.aten
 
@@ -40,7 +40,7 @@ def slice_depthwise(source: fx.GraphModule, *, depth_step: int = 1) -> tuple[fx.
         convolution = read_convolution(draft, node)
         if convolution is None or not _is_depthwise_volume(convolution):
             continue
-        reason = _refusal(convolution)
+        reason = _refusal(convolution) or refuse_read(node)
         if reason:
             draft.reject(node, reason)
             continue

@@ -47,6 +47,30 @@ class Rounded(Fitting):
         return x[..., :wanted]
 
 
+class ReadFromTensors(nn.Module):
+    """Reckons with tensors of sizes, and reads the numbers back."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Conv3d(1, 16, 3, padding=1), nn.Conv3d(32, 16, 3, padding=1)
+
+    def forward(self, x):
+        skip = self.first(x)
+        deep = F.interpolate(F.max_pool3d(skip, 2), scale_factor=2.0)
+        missing = ((torch.tensor(skip.shape) - torch.tensor(deep.shape))[2:] / 2).int()
+        pad = -torch.stack((missing, missing)).t().flatten()
+        return self.last(torch.cat([F.pad(skip, pad.tolist()), deep], 1))
+
+
+def test_volumes_whose_sizes_are_read_from_tensors_keep_their_form(tmp_path):
+    network, x = stir(ReadFromTensors()), torch.rand(1, 1, 10, 12, 8)
+    artifact = to_onnx(network, torch.rand(1, 1, 8, 8, 8), tmp_path / "out")
+    planes = next(report for report in artifact.fusion if report.name == "convolve_planes")
+    assert "its sizes are read from tensors" in [one.reason for one in planes.rejected]
+    found = run_session(open_session(artifact.model), [x])[0]
+    torch.testing.assert_close(found, network(x), atol=1e-5, rtol=1e-4)
+
+
 @pytest.mark.parametrize("kind", [Padded, Rounded])
 @pytest.mark.parametrize("traced", [30, 31])
 def test_a_network_that_cuts_to_fit_is_exported_for_all_sizes(kind, traced, tmp_path):

@@ -76,6 +76,32 @@ def test_softmaxed_edge_weights_are_computed_once():
     assert_exact(before, after, x)
 
 
+def test_weights_that_a_solver_makes_are_computed_once():
+    def turned(m, x):
+        skew = m.alphas[:, None] - m.alphas
+        return x * torch.linalg.solve(torch.eye(2) + skew, torch.eye(2) - skew).sum()
+
+    before, x = graph_of(Computes(turned), 2, 2, 4, 4)
+    after, report = fold_constants(before)
+    assert operations(after) == ["relu", "mul"]
+    assert report.changed > 1
+    assert_exact(before, after, x)
+
+
+@pytest.mark.parametrize("taken", [0, 1])
+def test_each_output_of_constants_is_computed_once(taken):
+    before, x = graph_of(Computes(lambda m, x: x * torch.var_mean(m.alphas)[taken]), 2, 2, 4, 4)
+    after, _ = fold_constants(before)
+    assert operations(after) == ["relu", "mul"]
+    assert_exact(before, after, x)
+
+
+def test_what_is_filled_for_the_input_alone_is_left_to_the_runtime():
+    before, _ = graph_of(Computes(lambda m, x: x + torch.ones(2, 1, 1)), 2, 2, 4, 4)
+    after, _ = fold_constants(before)
+    assert after is before
+
+
 def test_a_large_constant_is_not_written_into_the_file():
     before, _ = graph_of(Computes(lambda m, x: x.sum() * m.one.expand(1, 400, 400)), 2, 2, 4, 4)
     after, report = fold_constants(before)
