@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,10 @@ class Artifact:
             "outputs": [port.to_dict() for port in self.outputs],
             "free": self.freedom.value,
             "not_free": [{"free": r.freedom.value, "reason": r.reason} for r in self.refusals],
-            "sizes": {**self.sizes.to_dict(), "refused_outside": None if limits is None else asdict(limits)},
+            "sizes": {
+                **self.sizes.to_dict(),
+                "refused_outside": None if limits is None else limits.to_dict(),
+            },
             "parity": [case.to_dict() for case in self.parity],
             "not_compared": [case.to_dict() for case in self.not_compared],
             "threshold": self.threshold.to_dict(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import fx
 
 from surgeon.errors import InputError
 from surgeon.parity import compare
-from surgeon.tracing import TOLERANCE, Example, Limits, outside, run
+from surgeon.tracing import TOLERANCE, Example, Limits, grown, image_shapes, outside, run
 
 SIZES = "sizes"  # the key of the limits among what a file says of itself
 # A prime that no image has as a size: a shape that holds it fits none.
@@ -44,6 +45,34 @@ def _parts(host: Callable[[Example], Any], graph: fx.GraphModule, candidates: Se
     return False
 
 
+def stepped(
+    limits: Limits, host: Callable[[Example], Any], graph: fx.GraphModule, example: Example
+) -> Limits | None:
+    """Return limits with the steps in which a graph holds, where it computes something else between them.
+
+    Between steps that network and graph refuse by an error of their own there is nothing to limit. None where
+    the graph goes astray and no step was found at which it does not.
+    """
+    astray = refused = False
+    for step, candidate in grown(example):
+        try:
+            expected = host(candidate)
+        except InputError:  # of a traced host, which knows its own steps
+            refused = True
+            continue
+        except Exception:  # noqa: BLE001 - a size that the host refuses tells nothing of the graph
+            continue
+        try:
+            holds = compare(expected, run(graph, candidate)).relative <= TOLERANCE
+        except Exception:  # noqa: BLE001 - the file fails there as well
+            continue
+        if holds:
+            like = tuple(image_shapes(example)[0][2:])
+            return replace(limits, step=step, like=like) if astray or refused else limits
+        astray = True
+    return None if astray else limits
+
+
 def bound_sizes(model: ir.Model, limits: Limits) -> None:
     """Let a file give its images a shape that they do not fit where their sizes are outside the limits.
 
@@ -56,7 +85,7 @@ def bound_sizes(model: ir.Model, limits: Limits) -> None:
     rank = max(len(value.shape or ()) for value in model.graph.inputs)
     for image in [value for value in model.graph.inputs if len(value.shape or ()) == rank]:
         _refit(model, image, limits)
-    model.metadata_props[SIZES] = json.dumps({"smallest": limits.smallest, "largest": limits.largest})
+    model.metadata_props[SIZES] = json.dumps(limits.to_dict())
 
 
 def _refit(model: ir.Model, image: ir.Value, limits: Limits) -> None:
@@ -74,6 +103,11 @@ def _refit(model: ir.Model, image: ir.Value, limits: Limits) -> None:
     if limits.largest is not None:
         most = _number(model, f"{name}_most", limits.largest)
         fits = add("And", [fits, add("LessOrEqual", [spatial, most], "_small_enough")], "_fits")
+    if limits.step > 1:
+        step, zero = _number(model, f"{name}_step", limits.step), _number(model, f"{name}_zero", 0)
+        beyond = add("Sub", [spatial, _number(model, f"{name}_like", *limits.like)], "_beyond")
+        rest = add("Mod", [beyond, step], "_between")
+        fits = add("And", [fits, add("Equal", [rest, zero], "_whole_steps")], "_fits_steps")
     size = add("Where", [fits, spatial, _number(model, f"{name}_never", _NO_SIZE)], "_sizes")
     shape = add("Concat", [add("Shape", [image], "_whole", end=2), size], "_shape", axis=0)
     checked = add("Reshape", [image, shape], "")
@@ -83,8 +117,8 @@ def _refit(model: ir.Model, image: ir.Value, limits: Limits) -> None:
         user.replace_input_with(place, checked)
 
 
-def _number(model: ir.Model, name: str, number: int) -> ir.Value:
-    values = np.array([number], dtype=np.int64)
+def _number(model: ir.Model, name: str, *numbers: int) -> ir.Value:
+    values = np.array(numbers, dtype=np.int64)
     value = ir.Value(
         name=name,
         shape=ir.Shape(values.shape),

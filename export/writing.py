@@ -14,7 +14,7 @@ from torch.export import ExportedProgram
 from surgeon.errors import ExportError
 from surgeon.tracing import Example, Limits, map_tensors, private_copy, size_limits
 
-from .bounding import bind, bound_sizes
+from .bounding import bind, bound_sizes, stepped
 from .cases import real_cases, step_of_depth, step_of_sizes
 from .doubling import example_sizes, merge_upsampling_by_size
 from .flattening import (
@@ -39,6 +39,7 @@ from .fusion import (
     fuse,
     has_single,
     needs_attention,
+    reads_sizes,
 )
 from .naming import input_names, output_names
 from .onnx import build_model, write_model
@@ -89,16 +90,15 @@ def write_network(order: Order, path: Path) -> Written:
     output = order.host(order.example)
     model, example = _on_cpu(order)
     step = step_of_sizes(order.host, order.example) if order.sizes is SizePolicy.FREE else 0
-    flat = _flatten(order, model, example, step)
-    passes = _passes(order, step)
+    flat, limits = _limited(order, model, example, step)
+    passes = _passes(order, max(step, limits.step))
     fused = fuse(flat.graph_module, example.args, example.kwargs, passes=passes, keep_stages=order.profile)
     program, flat = _program_of(fused, flat)
     names = (input_names(example, program.graph_signature.user_inputs), output_names(output))
     metadata = {"name": order.name, **order.metadata}
     opset = opset_of(program, order.target)
     written = build_model(program, opset, *names, metadata)
-    limits = size_limits(flat.program) if flat.freedom.sizes else Limits()
-    binding = bind(limits, order.host, flat.graph_module, example)
+    binding = flat.freedom.sizes and (limits.step > 1 or bind(limits, order.host, flat.graph_module, example))
     if binding:
         bound_sizes(written, limits)
     plain = written.clone()
@@ -168,7 +168,9 @@ def _program_of(fused: Fused, flat: Flat) -> tuple[ExportedProgram, Flat]:
 
 def _ways_to_trace(fused: Fused, flat: Flat) -> Iterator[tuple[Example, Freedom]]:
     """Yield examples and freedoms to trace a fused graph with, what leaves most open first."""
-    if flat.freedom.sizes:
+    if flat.freedom.sizes and reads_sizes(flat.graph_module.graph):
+        yield flat.example, flat.freedom
+    elif flat.freedom.sizes:
         larger = list(larger_examples(flat.example))
         larger += [example for one in larger for example in larger_examples(one)]
         first = fused.graph_module is not flat.graph_module and has_single(flat.graph_module.graph)
@@ -196,6 +198,23 @@ def _real_inputs(order: Order, freedom: Freedom) -> list[list[Tensor]]:
     """Return the inputs of every sample, on the CPU."""
     cases = real_cases(order.example, freedom, order.samples)
     return [[leaf.cpu() for leaf in leaves_of(case.example)] for case in cases]
+
+
+def _limited(order: Order, model: nn.Module, example: Example, step: int) -> tuple[Flat, Limits]:
+    """Make a graph with the most freedom, and say for which sizes it holds.
+
+    A network that asks whether a size fits its windows goes one way for the example. Where no larger size was
+    found that goes the same way, the graph is made for the example's.
+    """
+    flat = _flatten(order, model, example, step)
+    if not flat.freedom.sizes:
+        return flat, Limits()
+    limits = stepped(size_limits(flat.program), order.host, flat.graph_module, example)
+    if limits is not None:
+        return flat, limits
+    fixed = flatten(model, example, (Freedom.BATCH, Freedom.NOTHING))
+    reason = "at all larger sizes that were tried its graph computes something else"
+    return replace(fixed, refusals=(*flat.refusals, Refusal(flat.freedom, reason), *fixed.refusals)), Limits()
 
 
 def _flatten(order: Order, model: nn.Module, example: Example, step: int) -> Flat:

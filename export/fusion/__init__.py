@@ -11,7 +11,7 @@ from .attention import ATTENTION_OPSET, needs_attention
 from .fusing import ALL_NORMS, LARGE_NORMS, PASSES, Fused, Pass, cpu_passes, fuse
 from .norms import has_norms
 from .report import PassReport, Rejected
-from .sizes import has_single
+from .sizes import has_single, reads_sizes
 
 __all__ = [
     "ALL_NORMS",
@@ -27,4 +27,5 @@ __all__ = [
     "has_norms",
     "has_single",
     "needs_attention",
+    "reads_sizes",
 ]

@@ -77,9 +77,19 @@ def refuse_read(node: fx.Node) -> str:
 
     torch.export knows nothing of such a size, and works for minutes at the shapes of what it is put into.
     """
-    value = node.args[0].meta.get("val") if isinstance(node.args[0], fx.Node) else None
-    is_read = isinstance(value, Tensor) and bool(free_unbacked_symbols(value))
+    source = node.args[0]
+    is_read = isinstance(source, fx.Node) and _is_read(source)
     return "its sizes are read from tensors" if is_read else ""
+
+
+def reads_sizes(graph: fx.Graph) -> bool:
+    """Tell whether a graph has tensors whose sizes are read from tensors."""
+    return any(map(_is_read, graph.nodes))
+
+
+def _is_read(node: fx.Node) -> bool:
+    value = node.meta.get("val")
+    return isinstance(value, Tensor) and bool(free_unbacked_symbols(value))
 
 
 def _expression(size: Any) -> Any:

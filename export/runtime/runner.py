@@ -77,7 +77,7 @@ class Runner:
         self._inputs = [(item.name, _TYPES[item.type]) for item in plain.get_inputs()]
         self._outputs = [(item.name, _TYPES[item.type]) for item in plain.get_outputs()]
         known = plain.get_modelmeta().custom_metadata_map
-        self._limits: dict[str, int | None] = json.loads(known.get(SIZES, "{}"))
+        self._limits: dict[str, Any] = json.loads(known.get(SIZES, "{}"))
         self.answer = int(known.get("answer", "0"))
         self._buffers: tuple[list[Tensor], list[Tensor]] | None = None
         self.not_recorded = "inputs may have any size"
@@ -177,11 +177,11 @@ class Runner:
             torch.cuda.synchronize()
 
 
-def _check_sizes(limits: dict[str, int | None], inputs: Sequence[Tensor]) -> None:
+def _check_sizes(limits: dict[str, Any], inputs: Sequence[Tensor]) -> None:
     """Say before onnxruntime does what sizes a file takes that does not take all."""
     if not limits:
         return
     rank = max(tensor.ndim for tensor in inputs)
     for tensor in inputs:
         if tensor.ndim == rank:
-            check_sizes(tensor, int(limits["smallest"] or 1), limits["largest"])
+            check_sizes(tensor, **limits)

@@ -260,7 +260,10 @@ def _notes(view: GraphView, skips: tuple[Skip, ...], traced: Trace) -> tuple[str
     stride, graph_stride = traced.summary.stride, traced.summary.graph_stride
     if traced.summary.free_sizes and stride != graph_stride:
         own = f"the network itself takes sizes in steps of {stride}"
-        notes.append(f"{own}, its graph {f'in steps of {graph_stride}' if graph_stride else 'larger ones'}")
+        limits = traced.summary.limits
+        refused = ", and refuses others" if limits and limits.step > 1 else ""
+        steps = f"in steps of {graph_stride}" if graph_stride else "larger ones"
+        notes.append(f"{own}, its graph {steps}{refused}")
     if not traced.summary.free_batch:
         notes.append("the graph is fixed to the example's batch size")
     return tuple(notes)

@@ -3,7 +3,7 @@
 from .bounds import check_sizes, outside, size_limits
 from .folding import folded_sizes
 from .guiding import check_reads, muted_export, real_values
-from .inputs import as_example, image_shapes, map_tensors, with_sizes
+from .inputs import as_example, grown, image_shapes, map_tensors, with_sizes
 from .ladder import private_graph, trace
 from .quieting import quiet
 from .replay import TOLERANCE, annotate_shapes, first_line, run
@@ -30,6 +30,7 @@ __all__ = [
     "first_line",
     "folded_sizes",
     "free_whole_numbers",
+    "grown",
     "image_shapes",
     "is_script",
     "map_tensors",

@@ -67,24 +67,28 @@ def _moved(
 
 
 @fx.node.has_side_effect
-def check_sizes(image: Tensor, smallest: int, largest: int | None) -> None:
+def check_sizes(
+    image: Tensor, smallest: int, largest: int | None, step: int = 1, like: tuple[int, ...] = ()
+) -> None:
     """Refuse an image that a graph does not hold for; it would go the way of another size.
 
     Args:
         image: `(N, C, *spatial)`.
         smallest: of any axis.
         largest: of any axis; None where there is no limit.
+        step: sizes differ from `like` by multiples of this.
+        like: a size for each axis; empty where the step is 1.
 
     Raises:
-        InputError: an axis is smaller or larger.
+        InputError: an axis is smaller, larger or between the steps.
     """
-    for size in image.shape[2:]:
-        if size < smallest or (largest is not None and size > largest):
-            raise InputError(
-                f"the graph holds for {Limits(smallest, largest)}; the image is {tuple(image.shape[2:])}",
-                where="a network that computes in another way beyond them",
-                fix="cut or resize the image, or trace the network on an example of that size",
-            )
+    limits = Limits(smallest, largest, step, tuple(like))
+    if not limits.hold(image.shape[2:]):
+        raise InputError(
+            f"the graph holds for {limits}; the image is {tuple(image.shape[2:])}",
+            where="a network that computes in another way for others",
+            fix="cut, pad or resize the image, or trace the network on an example of that size",
+        )
 
 
 @fx.node.has_side_effect
@@ -109,7 +113,8 @@ def check_size(image: Tensor, sizes: tuple[int, ...]) -> None:
 
 def refuse_outside(module: fx.GraphModule, limits: Limits) -> None:
     """Let a graph, whose nodes know their shapes, check the sizes of its images first."""
-    _check_images(module, lambda image: (check_sizes, (image, limits.smallest, limits.largest)))
+    ends = (limits.smallest, limits.largest, limits.step, limits.like)
+    _check_images(module, lambda image: (check_sizes, (image, *ends)))
 
 
 def refuse_others(module: fx.GraphModule) -> None:

@@ -209,43 +209,67 @@ def _finish(
     annotate_shapes(module, subject.example)
     annotate_modules(module)
     shown = {outcome.what for outcome in replays if _carries(way, outcome)}
-    stride, graph_stride, steps = _strides(subject, module, way)
-    limits = module.meta.pop("limits", Limits())
-    astray = _astray(subject, module, limits) if "size" in shown else ()
-    if astray:
-        refuse_outside(module, limits)
-    elif "size" not in shown:
+    steps = _find_steps(subject, module, way)
+    limits: Limits = module.meta.pop("limits", Limits())
+    found: tuple[Replay, ...] = ()
+    free_sizes = "size" in shown and not (steps.astray and steps.graph is None)
+    if free_sizes:
+        if steps.astray:
+            like = tuple(image_shapes(subject.example)[0][2:])
+            limits = replace(limits, step=steps.graph or 1, like=like)
+        found = _astray(subject, module, limits)
+    is_limited = bool(found) or limits.step > 1
+    if not free_sizes:
         refuse_others(module)
+    elif is_limited:
+        refuse_outside(module, limits)
     summary = TraceSummary(
         way=way,
         free_batch="batch" in shown,
-        free_sizes="size" in shown,
-        stride=stride,
-        graph_stride=graph_stride,
-        replays=(*replays, *steps, *astray, *subject.refused),
+        free_sizes=free_sizes,
+        stride=steps.host,
+        graph_stride=steps.graph,
+        replays=(*replays, *steps.replays, *found, *subject.refused),
         attempts=tuple(attempts),
-        limits=limits if astray else None,
+        limits=limits if is_limited else None,
     )
     return Trace(module, subject.example, class_name(subject.host), summary)
 
 
-def _strides(
-    subject: _Subject, module: fx.GraphModule, way: Way
-) -> tuple[int | None, int | None, list[Replay]]:
-    """Find the smallest steps by which the sizes of host and graph may grow, and what was compared."""
-    stride: int | None = None
+@dataclass(frozen=True, slots=True)
+class _Steps:
+    """By which steps the sizes of an example may grow.
+
+    Attributes:
+        host: the smallest that the host takes; None where it takes none.
+        graph: the smallest at which the graph equals it; None where it does at none.
+        astray: whether the graph computes, without an error, something else at a smaller one.
+        replays: what was compared.
+    """
+
+    host: int | None
+    graph: int | None
+    astray: bool
+    replays: tuple[Replay, ...]
+
+
+def _find_steps(subject: _Subject, module: fx.GraphModule, way: Way) -> _Steps:
+    """Find the smallest steps by which the sizes of host and graph may grow."""
+    host: int | None = None
+    astray = False
     replays: list[Replay] = []
     for step, example in grown(subject.example):
         try:
             expected = run(subject.host, example)
         except Exception:  # noqa: BLE001 - a size that the host refuses says only that its stride is larger
             continue
-        stride = stride or step
+        host = host or step
         outcome = replay("step", expected, module, example)
         if _carries(way, outcome):
-            return stride, step, [*replays, outcome]
+            return _Steps(host, step, astray, (*replays, outcome))
+        astray = astray or not outcome.remark
         replays.append(replace(outcome, remark=f"the graph needs steps larger than {step}"))
-    return stride, None, replays
+    return _Steps(host, None, astray, tuple(replays))
 
 
 def _astray(subject: _Subject, module: fx.GraphModule, limits: Limits) -> tuple[Replay, ...]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -32,15 +33,33 @@ class Limits:
     Attributes:
         smallest: of any axis.
         largest: of any axis; None where there is no limit.
+        step: sizes differ from `like` by multiples of this.
+        like: sizes of the axes that the graph holds for; empty where the step is 1.
     """
 
     smallest: int = 1
     largest: int | None = None
+    step: int = 1
+    like: tuple[int, ...] = ()
 
     def __str__(self) -> str:
-        if self.largest is None:
-            return f"sizes from {self.smallest} on"
-        return f"sizes from {self.smallest} to {self.largest}"
+        ends = f"sizes from {self.smallest} " + ("on" if self.largest is None else f"to {self.largest}")
+        if self.step == 1:
+            return ends
+        return f"{ends} in steps of {self.step} from {' x '.join(map(str, self.like))}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON; the step only where there is one."""
+        steps = {} if self.step == 1 else {"step": self.step, "like": list(self.like)}
+        return {"smallest": self.smallest, "largest": self.largest, **steps}
+
+    def hold(self, sizes: Sequence[int]) -> bool:
+        """Tell whether a graph holds for an image of these spatial sizes."""
+        # One by one, so that sizes which are free while a graph is traced are limited one by one.
+        for size in sizes:
+            if size < self.smallest or (self.largest is not None and size > self.largest):
+                return False
+        return all((size - one) % self.step == 0 for size, one in zip(sizes, self.like, strict=False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +117,7 @@ class TraceSummary:
         graph_stride: the same of the graph, replayed equal to the host at that size.
         replays: what was compared.
         attempts: ways that were tried before.
-        limits: the spatial sizes that the graph holds for, where the host goes another way beyond them and
+        limits: the spatial sizes that the graph holds for, where the host goes another way for others and
             the graph refuses; None where it has no such limits.
     """
 
@@ -121,7 +140,7 @@ class TraceSummary:
             "graph_stride": self.graph_stride,
             "replays": [replay.to_dict() for replay in self.replays],
             "attempts": [{"way": a.way.value, "reason": a.reason} for a in self.attempts],
-            "limits": None if self.limits is None else asdict(self.limits),
+            "limits": None if self.limits is None else self.limits.to_dict(),
         }
 
 

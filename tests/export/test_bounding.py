@@ -4,12 +4,14 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from surgeon.export import to_onnx
+from surgeon.export import to_onnx, writing
+from surgeon.export.bounding import stepped
 from surgeon.export.runtime import Runner
 
 import surgeon
 from surgeon.errors import InputError
-from tests.core.tracing.test_bounds import forked
+from surgeon.tracing import Example, Limits
+from tests.core.tracing.test_bounds import forked, windowed
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +83,42 @@ def test_limits_are_found_where_the_graph_had_to_be_made_functional(tmp_path):
     assert (export.limits.smallest, export.limits.largest) == (12, None)
     with pytest.raises(InputError, match="holds for sizes from 12"):
         Runner(export.model)(torch.randn(1, 1, 8, 16))
+
+
+@pytest.mark.parametrize("is_spliced", [False, True])
+def test_a_file_refuses_sizes_between_the_steps_in_which_its_network_goes_one_way(is_spliced, tmp_path):
+    host, x = windowed(), torch.randn(1, 1, 16, 20)
+    network = surgeon.splice(host, x, {"s0": torch.nn.Identity()}) if is_spliced else host
+    export = to_onnx(network, x, tmp_path / "out")
+    assert export.limits is not None
+    assert (export.limits.step, export.limits.like, export.sizes.step) == (4, (16, 20), 4)
+    session = onnxruntime.InferenceSession(str(export.model), providers=["CPUExecutionProvider"])
+    held = torch.randn(2, 1, 28, 8)
+    torch.testing.assert_close(
+        torch.from_numpy(session.run(None, {"input": held.numpy()})[0]), host(held), atol=1e-5, rtol=1e-4
+    )
+    with pytest.raises(Exception, match="in_steps_of_4_from_16_x_20"):  # of onnxruntime, no public class
+        session.run(None, {"input": torch.randn(1, 1, 16, 22).numpy()})
+    with pytest.raises(InputError, match="in steps of 4 from 16 x 20"):
+        Runner(export.model)(torch.randn(1, 1, 18, 20))
+
+
+class OneWay(torch.nn.Module):
+    """Goes another way for every size but one."""
+
+    def forward(self, x):
+        return x * 2.0 if x.shape[2] == 16 else x.sigmoid()
+
+
+def test_a_network_that_goes_another_way_for_all_other_sizes_is_written_for_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(writing, "stepped", lambda *_: None)
+    export = to_onnx(windowed(), torch.randn(1, 1, 16, 16), tmp_path / "out")
+    assert not export.freedom.sizes
+    assert "computes something else" in export.refusals[0].reason
+
+
+def test_no_step_is_found_where_there_is_none():
+    x, graph = Example((torch.randn(1, 1, 16, 16),), {}), torch.fx.symbolic_trace(torch.nn.Sigmoid())
+    assert stepped(Limits(), lambda example: OneWay()(*example.args), graph, x) == Limits()
+    twice = torch.fx.GraphModule({}, torch.fx.symbolic_trace(lambda x: x * 2.0).graph)
+    assert stepped(Limits(), lambda example: OneWay()(*example.args), twice, x) is None

@@ -4,6 +4,7 @@ import pickle
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 import surgeon
 from surgeon.errors import InputError
@@ -62,6 +63,45 @@ def test_a_limit_that_is_none_is_not_kept():
     assert summary.limits is None
 
 
+class Windowed(nn.Module):
+    """Fills an image up to whole windows, and asks before it does."""
+
+    def __init__(self):
+        super().__init__()
+        self.down = nn.Conv2d(1, 4, 4, stride=4)
+        self.last = nn.Conv2d(5, 2, 1)
+
+    def forward(self, x):
+        height, width = x.shape[2:]
+        if height % 4 != 0 or width % 4 != 0:
+            x = F.pad(x, (0, -width % 4, 0, -height % 4))
+        deep = F.interpolate(self.down(x).relu(), size=x.shape[2:])
+        return F.interpolate(self.last(torch.cat([x, deep], 1)), size=(height, width))
+
+
+def windowed():
+    torch.manual_seed(0)
+    return Windowed().eval()
+
+
+def test_a_graph_refuses_sizes_between_the_steps_in_which_its_host_goes_one_way():
+    host = windowed()
+    traced = trace(host, torch.randn(1, 1, 16, 20))
+    assert (traced.summary.stride, traced.summary.graph_stride) == (1, 4)
+    assert traced.summary.free_sizes
+    assert traced.summary.to_dict()["limits"]["step"] == 4
+    held = torch.randn(2, 1, 24, 32)
+    assert torch.equal(traced.graph_module(held), host(held))
+    with pytest.raises(InputError, match=r"in steps of 4 from 16 x 20; the image is \(16, 22\)"):
+        traced.graph_module(torch.randn(1, 1, 16, 22))
+
+
 def test_limits_are_told_in_words():
     assert str(Limits(58, 113)) == "sizes from 58 to 113"
     assert str(Limits(58)) == "sizes from 58 on"
+    assert str(Limits(2, None, 4, (31, 17))) == "sizes from 2 on in steps of 4 from 31 x 17"
+    assert [Limits(2, 40, 4, (31, 17)).hold(sizes) for sizes in ((35, 13), (35, 14), (43, 17))] == [
+        True,
+        False,
+        False,
+    ]
