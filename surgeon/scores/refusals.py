@@ -28,7 +28,7 @@ def refusal(error: Exception, image: Tensor, cohort: Cohort, case: str = "") -> 
             f"the network does not take the images: {first}",
             where=where,
             fix="check the channels and the preparation of the data (size, multiple; a [window] where the "
-            "network takes one size alone)",
+            f"network takes one size alone), or trace the network on an image of that size, {_shaped(image)}",
         )
     convertible = {int(wanted[1]), int(wanted[2])} == {1, 3}
     return DataError(
@@ -38,3 +38,7 @@ def refusal(error: Exception, image: Tensor, cohort: Cohort, case: str = "") -> 
         if convertible
         else "give the channels that the network was trained on",
     )
+
+
+def _shaped(image: Tensor) -> str:
+    return f"--input {','.join(map(str, (1, *image.shape[1:])))}"

@@ -10,7 +10,7 @@ from .replay import TOLERANCE, annotate_shapes, first_line, run
 from .scripts import is_script
 from .trace import Attempt, Example, Limits, Replay, Trace, TraceSummary, Way
 from .ways import adopt_state, private_copy
-from .wholes import divide_whole, free_whole_numbers
+from .wholes import divide_whole, sizes_kept_free
 
 __all__ = [
     "TOLERANCE",
@@ -29,7 +29,6 @@ __all__ = [
     "divide_whole",
     "first_line",
     "folded_sizes",
-    "free_whole_numbers",
     "grown",
     "image_shapes",
     "is_script",
@@ -42,6 +41,7 @@ __all__ = [
     "real_values",
     "run",
     "size_limits",
+    "sizes_kept_free",
     "trace",
     "with_sizes",
 ]

@@ -27,7 +27,7 @@ from .quieting import quiet
 from .regions import inline_regions
 from .reviving import Reviver
 from .trace import Example
-from .wholes import divide_whole, free_whole_numbers
+from .wholes import divide_whole, sizes_kept_free
 from .writes import writes_to_values
 
 
@@ -79,7 +79,7 @@ def export_graph(
     """
     free = _as_declared(host, free_dimensions(example, batch=batch, sizes=sizes), len(example.args))
     seeing = real_values() if guided else contextlib.nullcontext()
-    counting = free_whole_numbers(host) if free else contextlib.nullcontext()
+    counting = sizes_kept_free(host) if free else contextlib.nullcontext()
     with quiet(), muted_export(), _data_is_traced(), folded_sizes(), seeing, counting:
         program = torch.export.export(
             host,

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import Node
 
+from .spreading import FreeSpacing
+
 
 class _Kind(type):
     """Makes the stand-in answer as `int` does when it is asked about types."""
@@ -47,8 +49,8 @@ def _length(collection: Any) -> Any:
 
 
 @contextlib.contextmanager
-def free_whole_numbers(host: nn.Module) -> Iterator[None]:
-    """Let `int()` and `len()` in a host's code keep free sizes free while it is traced.
+def sizes_kept_free(host: nn.Module) -> Iterator[None]:
+    """Let `int()`, `len()` and `torch.linspace` in a host's code keep free sizes free while it is traced.
 
     Python's own give numbers, which fix the size: `B = int(windows.shape[0] / (H * W / 49))`, the batch in
     every network that was made after Swin's published code.
@@ -58,7 +60,8 @@ def free_whole_numbers(host: nn.Module) -> Iterator[None]:
     for space, name in places:
         space[name] = _STAND_INS[name]
     try:
-        yield
+        with FreeSpacing():
+            yield
     finally:
         for space, name in places:
             del space[name]

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from surgeon.errors import ExportError
+from tests.core.tracing.test_spreading import Coordinates
 
 from .networks import stir
 
@@ -81,6 +82,14 @@ def test_a_network_that_cuts_to_fit_is_exported_for_all_sizes(kind, traced, tmp_
     for size in (29, 32, 47):
         x = torch.rand(1, 1, size)
         torch.testing.assert_close(run_session(session, [x])[0], network(x), atol=1e-5, rtol=1e-4)
+
+
+def test_coordinates_are_exported_for_all_sizes(tmp_path):
+    network, x = stir(Coordinates()), torch.rand(2, 1, 9, 21)
+    artifact = to_onnx(network, torch.rand(1, 1, 12, 16), tmp_path / "out")
+    assert artifact.freedom is Freedom.BATCH_AND_SIZES
+    found = run_session(open_session(artifact.model), [x])[0]
+    torch.testing.assert_close(found, network(x), atol=1e-5, rtol=1e-4)
 
 
 class Parities(nn.Module):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from surgeon.tracing import Way, trace
-from surgeon.tracing.wholes import free_whole_numbers
+from surgeon.tracing.wholes import sizes_kept_free
 from tests.core.networks import conv, image
 
 
@@ -64,7 +64,7 @@ def test_nothing_stands_in_for_int_and_len_afterwards():
 
 
 def test_what_stands_in_for_int_answers_as_int_does():
-    with free_whole_numbers(Windowed()):
+    with sizes_kept_free(Windowed()):
         whole = globals()["int"]  # the name that a host's code sees
     assert whole is not int
     assert (whole("7"), whole(3.9), type(whole(3.9))) == (7, 3, int)

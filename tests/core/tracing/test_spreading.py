@@ -1,0 +1,42 @@
+"""Coordinates over free sizes stay free, in the graph and in what is made of it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from surgeon.tracing import trace
+from surgeon.tracing.spreading import linspace
+from tests.core.networks import conv
+
+
+class Coordinates(nn.Module):
+    """Looks at where its pixels lie."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = conv(3, 4), conv(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = torch.linspace(-1, 1, x.shape[2], device=x.device)[:, None].expand(x.shape[2:])
+        columns = torch.linspace(0.0, end=1.0, steps=x.shape[3])[None].expand(x.shape[2:])
+        place = torch.stack([rows, columns]).expand(x.shape[0], 2, *x.shape[2:])
+        return self.last(self.first(torch.cat([x, place], 1)).relu())
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 64, 201])
+@pytest.mark.parametrize(("start", "end"), [(-1, 1), (0.3, 17.25)])
+def test_the_values_are_torchs(start: float, end: float, steps: int) -> None:
+    for dtype in (torch.float32, torch.float64):
+        found = linspace(start, end, steps, dtype)
+        torch.testing.assert_close(found, torch.linspace(start, end, steps, dtype=dtype))
+
+
+def test_a_graph_with_coordinates_holds_for_all_sizes() -> None:
+    host = Coordinates().eval()
+    traced = trace(host, torch.randn(1, 1, 12, 16))
+    assert traced.summary.free_sizes
+    assert traced.summary.graph_stride == 1
+    x = torch.randn(2, 1, 7, 33)
+    torch.testing.assert_close(traced.graph_module(x), host(x))
