@@ -27,6 +27,10 @@ from .naming import axis_names, rename_symbols, simplify_size
 _LARGEST_FILE = 2**31 - 2**20
 
 
+class UntranslatableError(ExportError):
+    """An operation of a graph has no translation to ONNX."""
+
+
 @dataclass(frozen=True, slots=True)
 class Port:
     """An input or output of the file.
@@ -63,7 +67,7 @@ def build_model(
         metadata: what the file says of itself; values that are not text are written as JSON.
 
     Raises:
-        ExportError: an operation has no translation.
+        UntranslatableError: an operation has no translation.
     """
     try:
         with quiet(), _without_pairs():
@@ -79,7 +83,7 @@ def build_model(
             )
     except Exception as error:
         cause = error.__cause__ or error
-        raise ExportError(
+        raise UntranslatableError(
             f"it cannot be written as ONNX: {first_line(cause)}",
             where=f"opset {opset}",
             fix="replace the operation in the network, or try another target",

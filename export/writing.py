@@ -42,7 +42,7 @@ from .fusion import (
     reads_sizes,
 )
 from .naming import input_names, output_names
-from .onnx import build_model, write_model
+from .onnx import UntranslatableError, build_model, write_model
 from .order import Order, SizePolicy
 from .precision import halve
 from .quantised import quantise
@@ -86,11 +86,31 @@ class Written:
 
 
 def write_network(order: Order, path: Path) -> Written:
-    """Flatten, fuse and write the network, unproved."""
+    """Flatten, fuse and write the network, unproved.
+
+    Some operations can be written for one batch alone: a filter for each image is a convolution in as many
+    groups as there are images.
+
+    Raises:
+        ExportError: it cannot be written.
+    """
+    try:
+        return _write(order, path, tuple(Freedom))
+    except UntranslatableError as error:
+        refused = error
+    try:
+        written = _write(order, path, (Freedom.SIZES, Freedom.NOTHING))
+    except ExportError:
+        raise refused from None
+    refusals = (Refusal(Freedom.BATCH_AND_SIZES, refused.what), *written.flat.refusals)
+    return replace(written, flat=replace(written.flat, refusals=refusals))
+
+
+def _write(order: Order, path: Path, ladder: tuple[Freedom, ...]) -> Written:
     output = order.host(order.example)
     model, example = _on_cpu(order)
     step = step_of_sizes(order.host, order.example) if order.sizes is SizePolicy.FREE else 0
-    flat, limits = _limited(order, model, example, step)
+    flat, limits = _limited(order, model, example, step, ladder)
     passes = _passes(order, max(step, limits.step))
     fused = fuse(flat.graph_module, example.args, example.kwargs, passes=passes, keep_stages=order.profile)
     program, flat = _program_of(fused, flat)
@@ -200,33 +220,41 @@ def _real_inputs(order: Order, freedom: Freedom) -> list[list[Tensor]]:
     return [[leaf.cpu() for leaf in leaves_of(case.example)] for case in cases]
 
 
-def _limited(order: Order, model: nn.Module, example: Example, step: int) -> tuple[Flat, Limits]:
+def _limited(
+    order: Order, model: nn.Module, example: Example, step: int, ladder: tuple[Freedom, ...]
+) -> tuple[Flat, Limits]:
     """Make a graph with the most freedom, and say for which sizes it holds.
 
     A network that asks whether a size fits its windows goes one way for the example. Where no larger size was
     found that goes the same way, the graph is made for the example's.
     """
-    flat = _flatten(order, model, example, step)
+    flat = _flatten(order, model, example, step, ladder)
     if not flat.freedom.sizes:
         return flat, Limits()
     limits = stepped(size_limits(flat.program), order.host, flat.graph_module, example)
     if limits is not None:
         return flat, limits
-    fixed = flatten(model, example, (Freedom.BATCH, Freedom.NOTHING))
+    fixed = flatten(model, example, _with_fixed_sizes(ladder))
     reason = "at all larger sizes that were tried its graph computes something else"
     return replace(fixed, refusals=(*flat.refusals, Refusal(flat.freedom, reason), *fixed.refusals)), Limits()
 
 
-def _flatten(order: Order, model: nn.Module, example: Example, step: int) -> Flat:
+def _flatten(
+    order: Order, model: nn.Module, example: Example, step: int, ladder: tuple[Freedom, ...]
+) -> Flat:
     """Make a graph with the most freedom that the order wants and the network allows."""
-    fixed = (Freedom.BATCH, Freedom.NOTHING)
+    fixed = _with_fixed_sizes(ladder)
     if order.sizes is SizePolicy.FIXED:
         return flatten(model, example, fixed)
     if step:
-        return flatten(model, example)
+        return flatten(model, example, ladder)
     flat = flatten(model, example, fixed)
     refusal = Refusal(Freedom.BATCH_AND_SIZES, "the network takes no larger size than the example's")
     return replace(flat, refusals=(refusal, *flat.refusals))
+
+
+def _with_fixed_sizes(ladder: tuple[Freedom, ...]) -> tuple[Freedom, ...]:
+    return tuple(freedom for freedom in ladder if not freedom.sizes)
 
 
 def _on_cpu(order: Order) -> tuple[nn.Module, Example]:

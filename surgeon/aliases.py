@@ -36,14 +36,13 @@ class Repository(Protocol):
 @contextmanager
 def answering(repository: Repository) -> Iterator[None]:
     """Answer imports by name that nothing else answers from a repository."""
-    before = sys.modules.keys() - _aliases()
-    inner, tops = _Inner(repository), _Tops(repository)
-    sys.meta_path.insert(0, inner)  # type: ignore[arg-type]
-    sys.meta_path.append(tops)  # type: ignore[arg-type]
+    before = _aliases()
+    finder = _Finder(repository)
+    sys.meta_path.insert(0, finder)  # type: ignore[arg-type]
     try:
         yield
     finally:
-        sys.meta_path[:] = [finder for finder in sys.meta_path if finder not in (inner, tops)]
+        sys.meta_path[:] = [one for one in sys.meta_path if one is not finder]
         for name in _aliases() - before:
             del sys.modules[name]
 
@@ -61,30 +60,18 @@ def find_elsewhere(top: str) -> ModuleSpec | None:
     module = sys.modules.get(top)
     if module is not None and not _is_alias(top, module):
         return getattr(module, "__spec__", None)
-    finders = (one for one in sys.meta_path if not isinstance(one, _Tops) and hasattr(one, "find_spec"))
+    finders = (one for one in sys.meta_path if not isinstance(one, _Finder) and hasattr(one, "find_spec"))
     try:
         return next(filter(None, (finder.find_spec(top, None) for finder in finders)), None)
     except (ImportError, ValueError):
         return None
 
 
-class _Tops:
-    """Comes last of the finders: answers for modules and packages that nothing else has."""
+class _Finder:
+    """Finds what is the repository's own and nobody else's.
 
-    def __init__(self, repository: Repository) -> None:
-        self._repository = repository
-
-    def find_spec(
-        self, name: str, _path: Sequence[str] | None = None, _target: Any = None
-    ) -> ModuleSpec | None:
-        """Find a module; part of the protocol of `sys.meta_path`."""
-        if "." in name or not self._repository.owns(name):
-            return None
-        return _spec_of(name, self._repository, f"{self._repository.prefix}.{name}")
-
-
-class _Inner:
-    """Comes first: what is in an answered package is answered too, before Python reads its file again."""
+    What is in a package that was answered is answered too, before Python reads its file again.
+    """
 
     def __init__(self, repository: Repository) -> None:
         self._repository = repository
@@ -94,14 +81,15 @@ class _Inner:
     ) -> ModuleSpec | None:
         """Find a module; part of the protocol of `sys.meta_path`."""
         parent, _, leaf = name.rpartition(".")
-        package = sys.modules.get(parent)
-        if package is None or not _is_alias(parent, package):
-            return None
-        return _spec_of(name, self._repository, f"{package.__name__}.{leaf}")
+        if not parent:
+            private = f"{self._repository.prefix}.{name}" if self._is_free(name) else ""
+        else:
+            package = sys.modules.get(parent)
+            private = f"{package.__name__}.{leaf}" if package and _is_alias(parent, package) else ""
+        return ModuleSpec(name, _Same(self._repository, private)) if private else None  # type: ignore[arg-type]
 
-
-def _spec_of(name: str, repository: Repository, private: str) -> ModuleSpec:
-    return ModuleSpec(name, _Same(repository, private))  # type: ignore[arg-type]
+    def _is_free(self, top: str) -> bool:
+        return not top.startswith(PREFIX) and find_elsewhere(top) is None and self._repository.owns(top)
 
 
 class _Same:

@@ -12,8 +12,9 @@ from __future__ import annotations
 import builtins
 import hashlib
 import importlib
+import importlib.util
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
@@ -109,6 +110,7 @@ class _Repository:
         self._above = above
         self._builtins = {**vars(builtins), "__import__": self._import}
         self._is_own: dict[tuple[str, str], bool] = {}
+        self._importlib = _Importlib(self._import_by_name)
 
     @contextmanager
     def found_first(self) -> Iterator[None]:
@@ -143,6 +145,9 @@ class _Repository:
         fromlist: Sequence[str] | None = (),
         level: int = 0,
     ) -> ModuleType:
+        if name.partition(".")[0] == "importlib" and not level:
+            found = builtins.__import__(name, globals, locals, fromlist or (), level)
+            return self._importlib if found is importlib else found
         with self.found_first():
             if level or not self.owns(*_first_parts(name, fromlist or ())):
                 return builtins.__import__(name, globals, locals, fromlist or (), level)
@@ -151,6 +156,13 @@ class _Repository:
                 return builtins.__import__(leaf, globals, locals, fromlist, 0)
             importlib.import_module(leaf)
             return sys.modules[f"{self.prefix}.{name.partition('.')[0]}"]
+
+    def _import_by_name(self, name: str, package: str | None = None) -> ModuleType:
+        """Import as `importlib.import_module` does, what is the repository's own first."""
+        whole = importlib.util.resolve_name(name, package) if name.startswith(".") else name
+        top, *inner = whole.split(".")
+        own = self.owns(top, next(iter(inner), ""))
+        return self.load(f"{self.prefix}.{whole}" if own else whole)
 
     def load(self, name: str) -> ModuleType:
         """Import a module, named with the prefix."""
@@ -219,6 +231,17 @@ def _folders_above(root: Path) -> tuple[Path, ...]:
     folders = (root, *root.parents)[: _HIGHEST + 1]
     end = next((at for at, folder in enumerate(folders) if (folder / ".git").exists()), len(folders))
     return tuple(folder for folder in folders[1 : end + 1] if folder != folder.parent)
+
+
+class _Importlib(ModuleType):
+    """What a repository's modules see as importlib."""
+
+    def __init__(self, import_module: Callable[..., ModuleType]) -> None:
+        super().__init__("importlib", importlib.__doc__)
+        self.import_module = import_module
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib, name)
 
 
 class _Loader(SourceFileLoader):

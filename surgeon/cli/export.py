@@ -237,7 +237,7 @@ def show_export(answer: Answer, report: dict[str, Any], out: Path) -> None:
     from .passes import fusion_table
 
     answer.say(parity_table(report))
-    for line in skipped_lines(report):
+    for line in (*freedom_lines(report), *skipped_lines(report)):
         answer.say(line)
     answer.say(fusion_table(report["fusion"]))
     answer.say(latency_line(report), "")
@@ -295,6 +295,26 @@ def skipped_lines(report: dict[str, Any]) -> list[str]:
         f"not compared: {what}, {', '.join(shapes[what])}: {textwrap.shorten(reason, _REASON)}"
         for what, reason in reasons.items()
     ]
+
+
+def freedom_lines(report: dict[str, Any]) -> list[str]:
+    """Say which batches and sizes the file takes, and for each thing that is not free why."""
+    from surgeon.rendering import format_shape
+    from surgeon.tracing import Limits
+
+    batch, _, *spatial = _first_shape(report["parity"][0]["shape"])
+    sizes, free = report["sizes"], report["free"]
+    batches = "any batch" if "batch" in free else f"batches of {batch} alone"
+    if not sizes["free"]:
+        images = f"images of {format_shape(spatial)} alone"
+    elif sizes["refused_outside"]:
+        images = str(Limits(**sizes["refused_outside"]))
+    else:
+        images = "any size" if sizes["step"] == 1 else f"sizes in steps of {sizes['step']}"
+    reasons = [
+        f"not free, {one['free']}: {textwrap.shorten(one['reason'], _REASON)}" for one in report["not_free"]
+    ]
+    return [f"takes {batches}, {images}", *reasons]
 
 
 def latency_line(report: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ import io
 from typing import Any
 
 from surgeon.cli.answer import Answer
-from surgeon.cli.export import skipped_lines
+from surgeon.cli.export import freedom_lines, skipped_lines
 from surgeon.cli.passes import fusion_table
 
 
@@ -54,3 +54,23 @@ def test_what_was_not_compared_has_a_line_for_each_kind() -> None:
     assert blank == "not compared: blank, 1×1×96×96: the host's own rounding is 1.9e-01"
     assert larger.startswith("not compared: larger, 1×1×97×97, 1×1×98×98: the host refuses it: sizes")
     assert larger.endswith("[...]")
+
+
+def freedom(free: str, **sizes: Any) -> list[str]:
+    reasons = [{"free": "batch and sizes", "reason": "word " * 60}] if free != "batch and sizes" else []
+    given = {"free": "sizes" in free, "step": 1, "refused_outside": None, **sizes}
+    parity = [{"shape": [[2, 1, 48, 64], [2, 5]]}]
+    return freedom_lines({"parity": parity, "free": free, "not_free": reasons, "sizes": given})
+
+
+def test_what_the_file_takes_is_said_and_why_not_more() -> None:
+    assert freedom("batch and sizes") == ["takes any batch, any size"]
+    assert freedom("batch and sizes", step=8) == ["takes any batch, sizes in steps of 8"]
+    steps = {"smallest": 8, "largest": None, "step": 32, "like": [48, 64]}
+    assert freedom("batch and sizes", refused_outside=steps) == [
+        "takes any batch, sizes from 8 on in steps of 32 from 48 x 64"
+    ]
+    first, reason = freedom("nothing")
+    assert first == "takes batches of 2 alone, images of 48×64 alone"
+    assert reason.startswith("not free, batch and sizes: word word")
+    assert reason.endswith("[...]")

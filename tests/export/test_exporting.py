@@ -255,6 +255,38 @@ def test_weights_beyond_one_file_are_refused(tmp_path, monkeypatch):
         to_onnx(nn.Conv2d(1, 2, 1), image(), tmp_path / "out", sizes="fixed")
 
 
+class FilterForEach(nn.Module):
+    """Makes a filter of its own for every image, as dynamic convolutions do: as many groups as images."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.choose = nn.Conv2d(1, 4, 3, padding=1), nn.Linear(4, 4 * 4 * 9)
+
+    def forward(self, x):
+        x = self.first(x)
+        filters = self.choose(x.mean((2, 3))).reshape(-1, 4, 3, 3)
+        together = nn.functional.conv2d(x.flatten(0, 1)[None], filters, padding=1, groups=x.shape[0])
+        return together.reshape(x.shape)
+
+
+def test_what_can_be_written_for_one_batch_alone_is_and_says_so(tmp_path):
+    artifact = to_onnx(FilterForEach().eval(), image(), tmp_path / "out")
+    assert artifact.freedom is Freedom.SIZES
+    assert artifact.refusals[0].reason.startswith("it cannot be written as ONNX")
+    assert {case.shapes[0][0] for case in artifact.parity} == {1}
+    assert len({case.shapes[0][2:] for case in artifact.parity}) > 2
+
+
+def test_what_cannot_be_written_for_one_batch_either_is_refused(tmp_path):
+    class Middle(nn.Module):
+        def forward(self, x):
+            return x - x.median()
+
+    with pytest.raises(ExportError, match="cannot be written as ONNX"):
+        to_onnx(Middle(), image(), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_every_error_is_one_that_a_user_can_mend():
     assert issubclass(ExportError, SurgeonError)
     assert ExportError.exit_code == 1

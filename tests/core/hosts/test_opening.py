@@ -227,24 +227,33 @@ def test_a_file_may_import_from_the_folders_above_it(tmp_path: Path) -> None:
 
 
 BY_NAME = {
-    "module": "importlib.import_module('models.parts').Part",
-    "relative": "importlib.import_module('.parts', package='models').Part",
-    "attribute": "pkgutil.resolve_name('models.parts:Part')",
-    "package": "importlib.import_module('models').parts.Part",
+    "module": "importlib.import_module('models.parts')",
+    "function": "import_module('models.parts')",
+    "relative": "importlib.import_module('.parts', package='models')",
+    "package": "importlib.import_module('models').parts",
+    "standard": "importlib.import_module('collections').abc and models.parts",
+    "elsewhere": "pkgutil.resolve_name('lone') and models.parts",
 }
+
+
+def ask_by_name(root: Path, how: str) -> str:
+    """Write a factory that asks for a module of its repository by name; return its spec."""
+    run_from_its_root(root)
+    (root / "lone.py").write_text("VALUE = 7\n")
+    (root / "by_name.py").write_text(
+        "import importlib, pkgutil, importlib.util, models.parts\nfrom importlib import import_module\n"
+        f"def build():\n    assert {how} is models.parts\n    return models.parts.Part(7, 1, 1)\n"
+    )
+    return f"{root / 'by_name.py'}:build"
 
 
 @pytest.mark.parametrize("how", BY_NAME.values(), ids=BY_NAME)
 def test_a_factory_may_import_by_name(tmp_path: Path, how: str) -> None:
-    root = run_from_its_root(tmp_path / "repository")
-    (root / "by_name.py").write_text(
-        "import importlib, pkgutil\nimport models.parts\n"
-        f"def build():\n    assert {how} is models.parts.Part\n    return {how}(7, 1, 1)\n"
-    )
+    spec = ask_by_name(tmp_path / "repository", how)
     before = set(sys.modules)
-    assert load(f"{root / 'by_name.py'}:build").in_channels == 7
-    assert {name for name in set(sys.modules) - before if not name.startswith("surgeon_host_")} <= {"pkgutil"}
-    assert importlib.util.find_spec("models") is None
+    assert load(spec).in_channels == 7
+    assert not {"lone", "by_name", "models.parts"} & (set(sys.modules) - before)
+    assert importlib.util.find_spec("lone") is None
 
 
 def test_what_is_missing_by_name_is_called_by_that_name(tmp_path: Path) -> None:
@@ -272,6 +281,11 @@ def namesake(
         importlib.import_module("models")
     yield
     sys.modules.pop("models", None)
+
+
+@pytest.mark.usefixtures("namesake")
+def test_what_it_imports_by_name_is_not_hidden_by_a_package_of_that_name(tmp_path: Path) -> None:
+    assert load(ask_by_name(tmp_path / "repository", BY_NAME["module"])).in_channels == 7
 
 
 @pytest.mark.usefixtures("namesake")
