@@ -305,12 +305,13 @@ def freedom_lines(report: dict[str, Any]) -> list[str]:
     batch, _, *spatial = _first_shape(report["parity"][0]["shape"])
     sizes, free = report["sizes"], report["free"]
     batches = "any batch" if "batch" in free else f"batches of {batch} alone"
-    if not sizes["free"]:
-        images = f"images of {format_shape(spatial)} alone"
-    elif sizes["refused_outside"]:
-        images = str(Limits(**sizes["refused_outside"]))
-    else:
-        images = "any size" if sizes["step"] == 1 else f"sizes in steps of {sizes['step']}"
+    images = f"images of {format_shape(spatial)} alone"
+    if sizes["free"]:
+        ends = " to ".join(format_shape(sizes[end]) for end in ("smallest", "largest"))
+        images = f"sizes in steps of {sizes['step']}"
+        if sizes["refused_outside"]:
+            images = str(Limits(**sizes["refused_outside"]))
+        images += f", proved from {ends}"
     reasons = [
         f"not free, {one['free']}: {textwrap.shorten(one['reason'], _REASON)}" for one in report["not_free"]
     ]

@@ -58,17 +58,18 @@ def test_what_was_not_compared_has_a_line_for_each_kind() -> None:
 
 def freedom(free: str, **sizes: Any) -> list[str]:
     reasons = [{"free": "batch and sizes", "reason": "word " * 60}] if free != "batch and sizes" else []
-    given = {"free": "sizes" in free, "step": 1, "refused_outside": None, **sizes}
+    ends = {"smallest": [8, 8], "largest": [96, 128]}
+    given = {"free": "sizes" in free, "step": 1, "refused_outside": None, **ends, **sizes}
     parity = [{"shape": [[2, 1, 48, 64], [2, 5]]}]
     return freedom_lines({"parity": parity, "free": free, "not_free": reasons, "sizes": given})
 
 
 def test_what_the_file_takes_is_said_and_why_not_more() -> None:
-    assert freedom("batch and sizes") == ["takes any batch, any size"]
-    assert freedom("batch and sizes", step=8) == ["takes any batch, sizes in steps of 8"]
+    proved = "proved from 8×8 to 96×128"
+    assert freedom("batch and sizes", step=8) == [f"takes any batch, sizes in steps of 8, {proved}"]
     steps = {"smallest": 8, "largest": None, "step": 32, "like": [48, 64]}
     assert freedom("batch and sizes", refused_outside=steps) == [
-        "takes any batch, sizes from 8 on in steps of 32 from 48 x 64"
+        f"takes any batch, sizes from 8 on in steps of 32 from 48 x 64, {proved}"
     ]
     first, reason = freedom("nothing")
     assert first == "takes batches of 2 alone, images of 48×64 alone"
