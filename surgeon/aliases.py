@@ -30,7 +30,7 @@ class Repository(Protocol):
         """Tell whether a module or package is the repository's own."""
 
     def load(self, name: str) -> ModuleType:
-        """Import a module, named with the prefix."""
+        """Import a module by its whole name, with the prefix where it is the repository's own."""
 
 
 @contextmanager

@@ -165,7 +165,7 @@ class _Repository:
         return self.load(f"{self.prefix}.{whole}" if own else whole)
 
     def load(self, name: str) -> ModuleType:
-        """Import a module, named with the prefix."""
+        """Import a module by its whole name, with the prefix where it is the repository's own."""
         with self.found_first():
             return importlib.import_module(name)
 
