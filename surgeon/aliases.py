@@ -9,9 +9,10 @@ under the prefix itself, so that there are never two of it; afterwards nobody se
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
+from importlib.metadata import Distribution, DistributionFinder
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -31,6 +32,9 @@ class Repository(Protocol):
 
     def load(self, name: str) -> ModuleType:
         """Import a module by its whole name, with the prefix where it is the repository's own."""
+
+    def find_distributions(self, context: DistributionFinder.Context) -> Iterable[Distribution]:
+        """Find what is installed in one of its folders."""
 
 
 @contextmanager
@@ -87,6 +91,10 @@ class _Finder:
             package = sys.modules.get(parent)
             private = f"{package.__name__}.{leaf}" if package and _is_alias(parent, package) else ""
         return ModuleSpec(name, _Same(self._repository, private)) if private else None  # type: ignore[arg-type]
+
+    def find_distributions(self, context: DistributionFinder.Context) -> Iterable[Distribution]:
+        """Find an installed package; part of what `importlib.metadata` asks of `sys.meta_path`."""
+        return self._repository.find_distributions(context)
 
     def _is_free(self, top: str) -> bool:
         return not top.startswith(PREFIX) and find_elsewhere(top) is None and self._repository.owns(top)

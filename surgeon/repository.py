@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from importlib.metadata import Distribution, DistributionFinder, MetadataPathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -108,6 +109,7 @@ class _Repository:
         self.prefix = prefix
         self._folders = folders
         self._above = above
+        self._added: tuple[str, ...] = ()
         self._builtins = {**vars(builtins), "__import__": self._import}
         self._is_own: dict[tuple[str, str], bool] = {}
         self._importlib = _Importlib(self._import_by_name)
@@ -123,7 +125,8 @@ class _Repository:
 
     def search_also(self, folders: Iterable[str]) -> None:
         """Search what a file put on `sys.path` too, for the imports of its functions, which run later."""
-        self._above = (*self._above, *(Path(folder).resolve() for folder in folders if folder))
+        self._added = tuple(str(Path(folder).resolve()) for folder in folders if folder)
+        self._above = (*self._above, *map(Path, self._added))
         self._is_own = {name: own for name, own in self._is_own.items() if own}
 
     def find_spec(
@@ -136,6 +139,12 @@ class _Repository:
         if spec is not None and type(spec.loader) is SourceFileLoader:
             spec.loader = _Loader(spec.loader.name, spec.loader.path, self._builtins)
         return spec
+
+    def find_distributions(self, context: DistributionFinder.Context) -> Iterable[Distribution]:
+        """Find what is installed in a folder that a file put on `sys.path`: packages ask for their version."""
+        return MetadataPathFinder.find_distributions(
+            DistributionFinder.Context(name=context.name, path=list(self._added))
+        )
 
     def _import(
         self,

@@ -380,6 +380,25 @@ def test_what_a_file_put_on_sys_path_is_found_by_its_functions_as_well(tmp_path:
     assert "lib_of_parts" not in sys.modules
 
 
+def test_a_package_installed_in_a_folder_on_sys_path_tells_its_version(tmp_path: Path) -> None:
+    parts = tmp_path / "vendor" / "lib_with_version"
+    told = tmp_path / "vendor" / "lib_with_version-1.5.dist-info"
+    parts.mkdir(parents=True)
+    told.mkdir()
+    (told / "METADATA").write_text("Metadata-Version: 2.1\nName: lib-with-version\nVersion: 1.5\n")
+    (parts / "__init__.py").write_text(
+        "import importlib.metadata\nfrom torch import nn\n"
+        "assert importlib.metadata.version('lib-with-version') == '1.5'\n"
+    )
+    (tmp_path / "net.py").write_text(
+        f"import sys\nsys.path.insert(0, {str(parts.parent)!r})\n"
+        "def build():\n    import lib_with_version\n    return lib_with_version.nn.Conv2d(1, 1, 1)\n"
+    )
+    before = list(sys.path)
+    assert isinstance(load(f"{tmp_path / 'net.py'}:build"), nn.Conv2d)
+    assert sys.path == before
+
+
 def test_a_clone_beside_a_file_that_is_called_like_its_package_does_not_hide_it(tmp_path: Path) -> None:
     clone = tmp_path / "lib_of_clones"
     package = clone / "lib_of_clones"
