@@ -28,6 +28,7 @@ def run(name: str, *words: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_implanting_into_a_monai_unet(tmp_path: Path) -> None:
     said = run("implant_monai_unet.py", str(tmp_path))
     assert "s0 cat (1, 8, 16, 16)" in said

@@ -73,8 +73,8 @@ def build(name: str):
     return smp.Unet(name, encoder_weights=None, classes=2), (1, 3, 64, 64)
 
 
-NAMES = ["UNet", "DynUNet", "resnet18"]
-SLOW = ["BasicUNet 2D", "BasicUNet 3D", "SegResNet", "resnet34"]
+NAMES = ["UNet", "DynUNet"]
+SLOW = ["BasicUNet 2D", "BasicUNet 3D", "SegResNet", "resnet18", "resnet34"]
 
 
 @pytest.mark.parametrize("name", [*NAMES, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
@@ -114,6 +114,7 @@ def test_a_pyramid_of_pools_is_right_at_other_sizes_than_it_was_traced_at(name, 
         assert float((found.argmax(1) == expected.argmax(1)).double().mean()) > 0.999
 
 
+@pytest.mark.slow
 def test_the_pupil_network_is_proved_on_its_own_frames(tmp_path):
     folder = DATA / "pupil"
     weights = next(iter(folder.glob("*.pth")), None)

@@ -1,3 +1,4 @@
+import pytest
 import torch
 from surgeon.export import to_onnx
 
@@ -20,6 +21,7 @@ def test_times_of_passes_are_measured_on_request_alone(tmp_path):
     assert folded.flops_before > folded.flops_after
 
 
+@pytest.mark.slow
 def test_labels_are_profiled_once_and_int8_in_float32(tmp_path):
     torch.manual_seed(0)
     artifact = to_onnx(

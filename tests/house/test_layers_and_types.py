@@ -34,6 +34,7 @@ def test_every_file_is_formatted() -> None:
     assert run_tool("ruff", "format", "--no-cache", "--check", ".") == ""
 
 
+@pytest.mark.slow
 def test_the_package_is_typed_strictly(tree: Path) -> None:
     config = (
         "--config-file",

@@ -14,7 +14,7 @@ from tests.search.small import SIDE, make_config, make_host, open_small, write_d
 SETTINGS = {
     "finalists": True,
     "epochs": 1,
-    "retrain_epochs": 10,
+    "retrain_epochs": 6,
     "steps": 4,
     "retrain_rate": 0.02,
     "random_cells": 1,
