@@ -385,3 +385,26 @@ def test_a_graph_that_is_fixed_to_a_size_is_no_free_one_where_the_difference_is_
     assert size.difference.relative < 1e-4
     assert not size.difference.equal
     assert size.remark == "the graph is fixed to the example"
+
+
+class WithPositions(nn.Module):
+    """Knows forty positions: an image of thirty-three may grow, but not to twice its size."""
+
+    def __init__(self):
+        super().__init__()
+        self.positions = nn.Parameter(torch.randn(1, 4, 40))
+        self.convolution = nn.Conv1d(1, 4, 3, padding=1)
+
+    def forward(self, x):
+        return self.convolution(x) + self.positions[:, :, : x.shape[2]]
+
+
+def test_sizes_stay_free_where_the_host_grows_by_single_steps_and_not_to_twice_its_size():
+    host = WithPositions().eval()
+    traced = trace(host, torch.randn(1, 1, 33))
+    assert traced.summary.free_sizes
+    assert "size" in {outcome.what for outcome in traced.summary.replays if outcome.difference}
+    with torch.no_grad():
+        for size in (20, 37, 40):
+            x = torch.randn(2, 1, size)
+            assert torch.equal(traced.graph_module(x), host(x))
