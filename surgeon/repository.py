@@ -141,7 +141,7 @@ class _Repository:
         return spec
 
     def find_distributions(self, context: DistributionFinder.Context) -> Iterable[Distribution]:
-        """Find what is installed in a folder that a file put on `sys.path`: packages ask for their version."""
+        """Find what is installed in a folder that a file put on `sys.path`: packages ask their version."""
         return MetadataPathFinder.find_distributions(
             DistributionFinder.Context(name=context.name, path=list(self._added))
         )

@@ -154,7 +154,7 @@ def _candidates(example: Example) -> list[tuple[str, list[Example]]]:
     spatial = image_shapes(example)[0][2:]
     batch = 2 if image_shapes(example)[0][0] != 2 else 3
     sizes = [with_sizes(example, sizes) for sizes in other_sizes(spatial)]
-    # A network that cuts its maps to size may take few others: 3,002 samples where 3,001 were given, not 6,002.
+    # A network that cuts its maps to size may take few others: 3,002 samples, not twice 3,001.
     sizes += [larger for _, larger in grown(example)]
     return [("batch", [with_batch(example, batch)]), ("size", sizes)]
 

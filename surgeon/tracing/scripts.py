@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import linecache
+import re
+from collections.abc import Callable, Iterator
 from typing import Any, TypeGuard
 
 import torch
@@ -41,6 +43,7 @@ def converted_graph(host: torch.jit.ScriptModule, example: Example) -> fx.GraphM
         module = program.module(check_guards=False)
     assert isinstance(module, fx.GraphModule)
     _tell_convolutions(module.graph)
+    _tell_lines(module.graph, host)
     plain = plain_graph_module(module, host)
     plain.meta["limits"] = size_limits(program)
     return plain
@@ -63,6 +66,7 @@ def recorded_graph(host: torch.jit.ScriptModule, example: Example) -> fx.GraphMo
         )
         module = record(*example.args)
     _name_weights(module, host)
+    _tell_lines(module.graph, host)
     return plain_graph_module(module, host)
 
 
@@ -80,6 +84,53 @@ def _tell_convolutions(graph: fx.Graph) -> None:
         else:
             node.target = getattr(torch.ops.aten, f"conv{rank}d").default
             node.args = (image, weight, bias, stride, padding, dilation, groups)
+
+
+def _tell_lines(graph: fx.Graph, host: torch.jit.ScriptModule) -> None:
+    """Write beside merges which lines of the network's code they are: siblings are told by them.
+
+    A program keeps them and a translation loses them, so they are told by the order of operations, where
+    program and graph have as many of a kind: a branch that is not taken holds others.
+    """
+    inlined = host.graph.copy()
+    torch._C._jit_pass_inline(inlined)
+    for kinds in _MERGES:
+        there = [node for node in _nodes_within(inlined) if node.kind() in kinds and _gives_tensor(node)]
+        here = [node for node in graph.nodes if _kind(node) in kinds]
+        if len(there) == len(here):
+            for node, made in zip(here, there, strict=True):
+                node.meta["stack_trace"] = _place_of(made.sourceRange())
+
+
+_MERGES = (("aten::cat", "aten::concat"), ("aten::add", "aten::add_"))
+_SCRIPTED = re.compile(r'File "([^"]+)", line (\d+)')
+_TRACED = re.compile(r"(.+?)\((\d+)\): ")
+
+
+def _nodes_within(block: Any) -> Iterator[Any]:
+    """Yield the nodes of a TorchScript graph in the order of its text, those of its branches included."""
+    for node in block.nodes():
+        yield node
+        for inner in node.blocks():
+            yield from _nodes_within(inner)
+
+
+def _gives_tensor(node: Any) -> bool:
+    return isinstance(node.output().type(), torch._C.TensorType)
+
+
+def _kind(node: fx.Node) -> str:
+    packet = getattr(node.target, "overloadpacket", None)
+    return "" if packet is None else str(packet._qualified_op_name)
+
+
+def _place_of(source: str) -> str:
+    """Spell where an operation stands as Python does; empty where a program does not know."""
+    found = _SCRIPTED.search(source) if source.lstrip().startswith("File") else _TRACED.match(source)
+    if found is None:
+        return ""
+    file, number = found.groups()
+    return f'File "{file}", line {number}, in forward\n  {linecache.getline(file, int(number)).strip()}\n'
 
 
 def _name_weights(module: fx.GraphModule, host: nn.Module) -> None:

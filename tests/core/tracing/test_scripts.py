@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -65,6 +66,19 @@ def test_a_torchscript_program_has_the_skips_and_weights_of_its_network(kind: st
     assert all(torch.equal(weights[name], held) for name, held in network.named_parameters())
     larger = image(dims, size=24, batch=3)
     assert torch.equal(traced.graph_module(larger), network(larger))
+
+
+@pytest.mark.parametrize("kind", ["traced", "scripted"])
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+def test_the_deepest_skip_is_told_by_the_line_of_its_siblings(kind: str, norm: str, tmp_path: Path) -> None:
+    from monai.networks.nets import UNet as MonaiUNet
+
+    network = MonaiUNet(2, 1, 2, (4, 4, 8), (2, 2), norm=norm).eval()
+    torch.jit.save(script(kind, network, 2), tmp_path / "unet.ts")
+    found = surgeon.inspect(torch.jit.load(tmp_path / "unet.ts"), image())
+    expected = surgeon.inspect(network, image())
+    assert [s.merge_shape for s in found.skips] == [s.merge_shape for s in expected.skips]
+    assert len(found.skips) == 2
 
 
 def test_what_cannot_be_translated_is_recorded_while_it_runs() -> None:
