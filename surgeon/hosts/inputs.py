@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -39,11 +41,8 @@ def guess_inputs(module: nn.Module) -> tuple[Tensor, ...]:
             where=type(module).__name__,
             fix="give its shape with --input N,C,H,W",
         )
-    channels, dims = layout
     failure: InputError | None = None
-    for side in _SIDES[dims]:
-        generator = torch.Generator().manual_seed(0)
-        inputs = (torch.rand((1, channels, *[side] * dims), generator=generator),)
+    for inputs in _guesses(module, layout):
         try:
             try_inputs(module, inputs)
         except InputError as error:
@@ -55,6 +54,63 @@ def guess_inputs(module: nn.Module) -> tuple[Tensor, ...]:
         where=failure.where if failure else "",
         fix="give the shapes of all inputs with --input N,C,H,W",
     ) from failure
+
+
+def _guesses(module: nn.Module, layout: tuple[int, int]) -> Iterator[tuple[Tensor, ...]]:
+    """Yield inputs of growing sizes; of another layout where the convolution that is called first says so.
+
+    Modules need not be called in the order in which they were made.
+    """
+    channels, dims = layout
+    for side in _SIDES[dims]:
+        yield _noise(channels, side, dims)
+        called = _first_called(module, _noise(channels, side, dims))
+        if called is not None and called.refuses(channels):
+            yield from (_noise(called.takes, larger, called.dims) for larger in _SIDES[called.dims])
+            return
+
+
+def _noise(channels: int, side: int, dims: int) -> tuple[Tensor, ...]:
+    generator = torch.Generator().manual_seed(0)
+    return (torch.rand((1, channels, *[side] * dims), generator=generator),)
+
+
+@dataclass(frozen=True, slots=True)
+class _Called:
+    """The convolution that a network calls first.
+
+    Attributes:
+        takes: its channels.
+        dims: its spatial axes.
+        given: the shape of what it was called with.
+    """
+
+    takes: int
+    dims: int
+    given: tuple[int, ...]
+
+    def refuses(self, channels: int) -> bool:
+        """Whether it was handed a network's input of so many channels as it is, and wants another number."""
+        return self.given[1:2] == (channels,) != (self.takes,)
+
+
+def _first_called(module: nn.Module, inputs: tuple[Any, ...]) -> _Called | None:
+    """Run a network once more, which may fail, and return the convolution that it calls first."""
+    called: list[_Called] = []
+
+    def note(part: Any, given: tuple[Any, ...]) -> None:
+        if given and isinstance(given[0], Tensor):
+            called.append(_Called(part.in_channels, part.weight.ndim - 2, tuple(given[0].shape)))
+
+    parts = (part for part in module.modules() if isinstance(part, _CONVOLUTIONS))
+    hooks = [part.register_forward_pre_hook(note) for part in parts]
+    try:
+        with contextlib.suppress(Exception), torch.no_grad():
+            module(*inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return called[0] if called else None
 
 
 def try_inputs(module: nn.Module, inputs: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None) -> Any:
@@ -84,18 +140,36 @@ def _explained(module: nn.Module, inputs: tuple[Any, ...], error: Exception) -> 
             where=f"{type(module).__name__}.forward({', '.join(needed)})",
             fix="give --input once for each of them, in this order, each with its own shape",
         )
-    layout = first_layout(module)
     first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-    lead = inputs[0] if inputs and isinstance(inputs[0], Tensor) else None
-    fix = "give another shape with --input N,C,H,W"
-    if layout is not None and lead is not None:
-        channels, dims = layout
-        if lead.ndim != dims + 2:
-            first = f"it has {lead.ndim} axes, the network takes {dims + 2}: N, C and {dims} spatial"
-        elif lead.shape[1] != channels:
-            first = f"it has {lead.shape[1]} channels, the network takes {channels}"
-        fix = f"give a shape such as --input {','.join(map(str, (1, channels, *[64] * dims)))}"
-    return InputError(f"the network does not take an input of shape {shapes}", where=first, fix=fix)
+    misfit, fix = _misfit(module, inputs)
+    return InputError(f"the network does not take an input of shape {shapes}", where=misfit or first, fix=fix)
+
+
+def _misfit(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[str, str]:
+    """Say what of an input's axes or channels does not fit, nothing where they do; and a way to mend it."""
+    fix = "give another shape with --input N,C,H,W: one that the network was built for"
+    layout = first_layout(module)
+    if layout is None or not inputs or not isinstance(inputs[0], Tensor):
+        return "", fix
+    given = tuple(inputs[0].shape)
+    called = _first_called(module, inputs)
+    channels, dims = layout if called is None else (called.takes, called.dims)
+    if len(given) != dims + 2:
+        words = f"it has {len(given)} axes, the network takes {dims + 2}: N, C and {dims} spatial"
+        return words, _such_as(channels, dims)
+    # What the first convolution got may be made of the input; where none is called, which is first is a guess.
+    in_order = first_weight(module) is not None or isinstance(module, torch.jit.ScriptModule)
+    if called.refuses(given[1]) if called else in_order and channels != given[1]:
+        return f"it has {given[1]} channels, the network takes {channels}", _such_as(channels, dims)
+    is_larger = any(side < _SUCH_A_SIDE for side in given[2:])
+    return "", _such_as(given[1], dims) if called and is_larger else fix
+
+
+_SUCH_A_SIDE = 64
+
+
+def _such_as(channels: int, dims: int) -> str:
+    return f"give a shape such as --input {','.join(map(str, (1, channels, *[_SUCH_A_SIDE] * dims)))}"
 
 
 def _required(module: nn.Module) -> tuple[str, ...]:

@@ -532,6 +532,46 @@ def test_an_input_the_network_does_not_take_says_what_it_takes(shape: tuple[int,
     assert "--input 1,1,64,64" in caught.value.fix
 
 
+class InAnotherOrder(nn.Module):
+    """Calls last the convolution that it made first, and asks for volumes of at least 16."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Conv2d(32, 2, 1)
+        self.first = nn.Conv3d(4, 32, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Take the mean over the depth."""
+        deep = self.first(x)
+        if x.shape[2] < 16:
+            raise ValueError("too flat")
+        made: torch.Tensor = self.last(deep.mean(2))
+        return made
+
+
+def test_the_input_is_guessed_by_the_convolution_that_is_called_first() -> None:
+    assert guess_inputs(InAnotherOrder())[0].shape == (1, 4, 32, 32, 32)
+    with pytest.raises(InputError) as caught:
+        try_inputs(InAnotherOrder(), (torch.rand(1, 3, 32, 32, 32),))
+    assert caught.value.where == "it has 3 channels, the network takes 4"
+    with pytest.raises(InputError) as caught:
+        try_inputs(InAnotherOrder(), (torch.rand(1, 4, 8, 64, 64),))
+    assert caught.value.where == "too flat"
+    assert "--input 1,4,64,64,64" in caught.value.fix
+
+
+def test_a_network_that_looks_at_its_input_itself_is_quoted() -> None:
+    class Halved(nn.Conv2d):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if x.shape[1] != 8:
+                raise ValueError("eight channels, please")
+            return super().forward(x[:, :4])
+
+    with pytest.raises(InputError) as caught:
+        try_inputs(nn.Sequential(Halved(4, 2, 1)), (torch.rand(1, 4, 64, 64),))
+    assert caught.value.where == "eight channels, please"
+
+
 class Timed(nn.Module):
     """Takes a time beside the image."""
 
