@@ -157,7 +157,7 @@ def _misfit(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[str, str]:
     if len(given) != dims + 2:
         words = f"it has {len(given)} axes, the network takes {dims + 2}: N, C and {dims} spatial"
         return words, _such_as(channels, dims)
-    # What the first convolution got may be made of the input; where none is called, which is first is a guess.
+    # What the first convolution got may be made of the input; where none is called, its order is a guess.
     in_order = first_weight(module) is not None or isinstance(module, torch.jit.ScriptModule)
     if called.refuses(given[1]) if called else in_order and channels != given[1]:
         return f"it has {given[1]} channels, the network takes {channels}", _such_as(channels, dims)
