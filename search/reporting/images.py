@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from surgeon.figures.canvas import look, new_figure
-from surgeon.figures.cases import display, outline
+from surgeon.figures.cases import display, outline, signal_figure
 
 from .reading import Picture
 
@@ -30,7 +30,10 @@ def picture_figure(picture: Picture) -> Figure:
     Three-dimensional cases are shown at the slice with most foreground, one-dimensional ones as signals.
     """
     if picture.label.ndim == 1:
-        return _signal_figure(picture)
+        rows = {"label": TRUTH, "host": HOST, "implanted": IMPLANTED}
+        return signal_figure(
+            picture.image, {name: (getattr(picture, name), colour) for name, colour in rows.items()}
+        )
     flat = flatten(picture)
     rows, columns = flat.label.shape
     tall = min(max(rows / columns, 0.35), 1.6)
@@ -64,19 +67,3 @@ def flatten(picture: Picture) -> Picture:
     )
     image = np.take(picture.image, [index], axis=axis + 1).squeeze(axis + 1)
     return Picture(picture.case_id, image, label, host, implanted)
-
-
-def _signal_figure(picture: Picture) -> Figure:
-    with look():
-        figure, grid = new_figure(10, 2.6, 2, 1, sharex=True, height_ratios=(2, 1))
-        upper, lower = grid[:, 0]
-        upper.plot(picture.image[0], color="#6b7488", linewidth=1)
-        upper.set_ylabel("signal")
-        rows = (("label", picture.label, TRUTH), ("host", picture.host, HOST))
-        for place, (_, values, colour) in enumerate((*rows, ("implanted", picture.implanted, IMPLANTED))):
-            lower.fill_between(
-                range(len(values)), -place - 0.35, -place + 0.35, where=values > 0, color=colour
-            )
-        lower.set_yticks([0, -1, -2], ["label", "host", "implanted"])
-        lower.set_ylim(-2.6, 0.6)
-    return figure

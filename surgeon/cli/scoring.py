@@ -129,8 +129,6 @@ def _draw_worst(module: nn.Module, cohort: Cohort, task: Task, scores: Scores, f
     from surgeon.figures.canvas import save_figure
     from surgeon.scores import look_at, worst_cases
 
-    if cohort.spatial_dims == 1:
-        return []
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     device = next((str(p.device) for p in module.parameters()), "cpu")

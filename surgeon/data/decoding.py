@@ -17,7 +17,7 @@ from surgeon.errors import DataError
 from .intensities import Region, cut_and_scale, within
 from .legend import Legend
 from .preparation import Preparation
-from .reading import PICTURES, read_image, read_label, suffix_of
+from .reading import ARRAYS, PICTURES, as_signal, read_image, read_label, suffix_of
 from .resampling import Limits, coarse_axis
 from .volumes import Raw
 
@@ -135,6 +135,8 @@ def _read_classes(label: Path, image: tuple[Path, Raw], preparation: Preparation
 
 def _read(decode: Callable[..., Raw], path: Path, preparation: Preparation) -> Raw:
     raw = decode(path, preparation.axes, preparation.orientation)
+    if preparation.signals and suffix_of(path) in ARRAYS:
+        return as_signal(raw, 2 if decode is read_image else 1)
     if not preparation.transposed or suffix_of(path) not in PICTURES:
         return raw
     return dataclasses.replace(raw, array=raw.array.swapaxes(-1, -2))

@@ -24,7 +24,7 @@ from .listed import (
     read_dataset_json,
 )
 from .preparation import FILE_NAME, Preparation, read_preparation
-from .reading import read_image, shape_of
+from .reading import ARRAYS, as_signal, read_image, shape_of, suffix_of
 from .samples import SampleMemory
 from .shelf import SampleShelf
 from .subjects import group_cases
@@ -77,6 +77,7 @@ def open_data(
         how = dataclasses.replace(how, binarise=True)
     if subjects is not None:
         found = group_cases(found, subjects)
+    how = _with_signals(found, how, spatial_dims)
     legend = _choose_legend(found, how, classes, root)
     cases, dims = _cut_slices(found, how, spatial_dims, slice_axis)
     kept = SampleMemory(memory) if len(legend.classes) < IGNORED else None
@@ -202,6 +203,15 @@ def _check_classes(names: tuple[str, ...], how: Preparation, root: Path) -> None
         )
 
 
+def _with_signals(found: Found, how: Preparation, wanted: int | None) -> Preparation:
+    """Have arrays of two axes read as signals of several channels, for a network that takes one axis."""
+    files = [file for case in found.cases for file in case.images]
+    are_arrays = bool(files) and all(suffix_of(file) in ARRAYS for file in files)
+    if wanted != 1 or not are_arrays or len(_shape_of(found.cases[0], found, how)) != 2:
+        return how
+    return dataclasses.replace(how, signals=True)
+
+
 def _cut_slices(
     found: Found, how: Preparation, wanted: int | None, axis: int | None
 ) -> tuple[tuple[Case, ...], int]:
@@ -213,7 +223,7 @@ def _cut_slices(
         raise DataError(
             f"the network takes images of {wanted} axes, the data have {natural}",
             where=cases[0].place,
-            fix="use volumes with a 3-D network, images or volumes with a 2-D network",
+            fix="use volumes with a 3-D network, volumes or images with a 2-D one, arrays (C, L) with a 1-D",
         )
     if axis is None:
         # The slices as they were acquired: the last axis of a NIfTI file.
@@ -228,6 +238,8 @@ def _shape_of(case: Case, found: Found, how: Preparation) -> tuple[int, ...]:
         assert found.items is not None
         return found.items.shape(case.item)
     file = case.images[0]
+    if how.signals and suffix_of(file) in ARRAYS:
+        return as_signal(read_image(file), 2).array.shape[1:]
     if how.orientation is None:
         return shape_of(file, how.axes)
     return tuple(read_image(file, how.axes, how.orientation).array.shape[1:])

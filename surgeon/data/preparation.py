@@ -34,6 +34,7 @@ _SWITCHES = (
     "scale_first",
     "pad_both",
     "transposed",
+    "signals",
 )
 
 
@@ -71,6 +72,7 @@ class Preparation:
         pad_to: sides are padded with zeros to at least this.
         pad_both: padding goes to both ends of a side alike.
         transposed: pictures are read with their columns first, as MONAI does.
+        signals: arrays of two axes are signals of one, their channels first; without it they are grey images.
         back: what of a prediction is brought back to the file's grid by MONAI's resampling.
 
     Raises:
@@ -100,6 +102,7 @@ class Preparation:
     pad_to: tuple[int, ...] | None = None
     pad_both: bool = False
     transposed: bool = False
+    signals: bool = False
     back: Back = Back.PROBABILITIES
 
     def __post_init__(self) -> None:

@@ -57,6 +57,18 @@ def read_image(path: Path, axes: str = "xyz", orientation: str | None = None) ->
     return raw
 
 
+def as_signal(raw: Raw, axes: int) -> Raw:
+    """Take an array of one axis too many for a signal: what was read as a grey image are its channels.
+
+    Args:
+        raw: from `read_image` or `read_label`.
+        axes: that a signal has: 2 with its channels, 1 without.
+    """
+    if raw.array.ndim != axes + 1 or raw.array.shape[0] != 1:
+        return raw
+    return dataclasses.replace(raw, array=raw.array[0], spacing=(1.0,))
+
+
 def check_finite(array: NDArray[Any], path: Path | str) -> None:
     """Refuse an image with numbers that are not finite, or that a 32-bit number cannot hold.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,14 +22,18 @@ def case_figure(
 ) -> Figure:
     """Draw a case twice: with the outline of its label, and with that of the prediction.
 
-    A volume is shown at the slice in which label and prediction differ most.
+    A volume is shown at the slice in which label and prediction differ most, a signal above both.
 
     Args:
-        image: `(C, *spatial)`, two or three spatial axes.
+        image: `(C, *spatial)`.
         label: `(*spatial)`.
         prediction: `(*spatial)`.
         title: says which case it is, and how it was scored.
     """
+    if label.ndim == 1:
+        figure = signal_figure(image, {"label": (label, _TRUTH), "prediction": (prediction, _SEEN)})
+        figure.suptitle(title)
+        return figure
     if label.ndim == 3:
         axis = int(np.argmin(label.shape))
         others = tuple(other for other in range(3) if other != axis)
@@ -52,6 +57,29 @@ def case_figure(
             axes.set_title(name)
             axes.axis("off")
             outline(axes, values, colour)
+    return figure
+
+
+def signal_figure(image: NDArray[np.float32], rows: Mapping[str, tuple[NDArray[np.int64], str]]) -> Figure:
+    """Draw the first channel of a signal `(C, length)` above bars that say where its classes are.
+
+    Args:
+        image: the signal.
+        rows: for each name the classes `(length,)` and a colour; each class has a bar of its own height.
+    """
+    highest = max(1, *(int(values.max()) for values, _ in rows.values()))
+    with look():
+        figure, grid = new_figure(10, 2.6, 2, 1, sharex=True, height_ratios=(2, 1))
+        upper, lower = grid[:, 0]
+        upper.plot(image[0], color="#6b7488", linewidth=1)
+        upper.set_ylabel("signal")
+        for place, (values, colour) in enumerate(rows.values()):
+            heights = 0.2 + 0.5 * values / highest
+            lower.fill_between(
+                range(len(values)), -place - 0.35, -place - 0.35 + heights, where=values > 0, color=colour
+            )
+        lower.set_yticks([-place for place in range(len(rows))], list(rows))
+        lower.set_ylim(-len(rows) + 0.4, 0.6)
     return figure
 
 

@@ -213,6 +213,28 @@ def test_a_network_of_every_form_is_operated_on_exported_and_scored_as_onnx(
     assert scores[0]["data"]["preparation"] == scores[1]["data"]["preparation"]
 
 
+def test_arrays_of_channels_are_signals_for_a_network_of_one_axis(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "from monai.networks.nets import BasicUNet\n"
+        "def build():\n    return BasicUNet(1, 3, 2, features=(4, 4, 4, 4, 4, 4))\n"
+    )
+    generator = np.random.default_rng(0)
+    for folder in ("images", "labels"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+    for index in range(3):
+        label = np.zeros(48 + 16 * index, np.uint8)
+        label[10:20] = 1
+        np.save(tmp_path / "data" / "images" / f"{index}.npy", label + generator.normal(size=(3, len(label))))
+        np.save(tmp_path / "data" / "labels" / f"{index}.npy", label[None] if index else label)
+    words = [f"{tmp_path / 'net.py'}:build", "--data", tmp_path / "data", "--json"]
+    done = cli("evaluate", *words, "--pictures", tmp_path / "worst")
+    assert done.code == 0, done.err
+    assert done.json["data"]["preparation"]["signals"]
+    assert len(done.json["pictures"]) == len(done.json["per_case"]) == 3
+    # Of two axes, they are grey images for anything else.
+    assert cli("evaluate", "monai.networks.nets:UNet", *words[1:]).code == 2
+
+
 def test_the_worst_cases_are_drawn_and_the_policy_is_said(
     data: dict[str, Path], cli: Cli, tmp_path: Path
 ) -> None:
