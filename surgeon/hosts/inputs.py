@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -141,6 +142,13 @@ def _explained(module: nn.Module, inputs: tuple[Any, ...], error: Exception) -> 
             fix="give --input once for each of them, in this order, each with its own shape",
         )
     first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    if isinstance(error, NameError | AttributeError | ImportError):
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        return InputError(
+            f"the network's own code fails: {type(error).__name__}: {first}",
+            where=f"{frame.filename}:{frame.lineno}",
+            fix="mend it there, install what it asks for, or give the inputs that it works with",
+        )
     misfit, fix = _misfit(module, inputs)
     return InputError(f"the network does not take an input of shape {shapes}", where=misfit or first, fix=fix)
 

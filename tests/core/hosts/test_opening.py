@@ -572,6 +572,16 @@ def test_a_network_that_looks_at_its_input_itself_is_quoted() -> None:
     assert caught.value.where == "eight channels, please"
 
 
+def test_a_mistake_in_the_code_of_a_network_is_named_with_its_line() -> None:
+    class Forgotten(nn.Conv2d):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) * scale  # type: ignore[name-defined]  # noqa: F821
+
+    with pytest.raises(InputError, match="own code fails: NameError: name 'scale' is not defined") as caught:
+        try_inputs(Forgotten(1, 2, 1), (torch.rand(1, 1, 8, 8),))
+    assert "test_opening.py:" in caught.value.where
+
+
 class Timed(nn.Module):
     """Takes a time beside the image."""
 
