@@ -69,6 +69,26 @@ def attend(
     return attention(*one_head, masked, *rest, **how).squeeze(1)
 
 
+def normalise_by_batch(x: Tensor, weight: Tensor | None, bias: Tensor | None, *rest: Any) -> Tensor:
+    """Normalise channels by the mean and variance of the batch, as a BatchNorm does that always trains.
+
+    Args:
+        x: `(N, C, *spatial)`.
+        weight: `(C,)`.
+        bias: `(C,)`.
+        rest: running mean and variance, which play no part, whether it trains, momentum, epsilon, cuDNN.
+    """
+    epsilon = rest[4]
+    axes = [0, *range(2, x.ndim)]
+    centred = x - x.mean(axes, keepdim=True)
+    variance = (centred * centred).mean(axes, keepdim=True)
+    out = centred * torch.rsqrt(variance + epsilon)
+    for parameter, apply in ((weight, torch.mul), (bias, torch.add)):
+        if parameter is not None:
+            out = apply(out, parameter.reshape(-1, *(1,) * (x.ndim - 2)))
+    return out
+
+
 def _way(node: fx.Node) -> Callable[..., Tensor] | None:
     """Return the function to write a node by, None to leave it."""
     if node.target is aten.affine_grid_generator.default and _has_free_size(node.args[1]):
@@ -77,6 +97,8 @@ def _way(node: fx.Node) -> Callable[..., Tensor] | None:
         query = node.args[0]
         assert isinstance(query, fx.Node)
         return attend if query.meta["val"].ndim == 3 else None
+    if node.target is aten.batch_norm.default and node.args[5]:
+        return normalise_by_batch
     return None
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from surgeon.export import open_session, run_session, to_onnx
-from surgeon.export.spelling import affine_grid, attend
+from surgeon.export.spelling import affine_grid, attend, normalise_by_batch
 from torch import nn
 from torch.nn import functional as F
 
@@ -54,7 +54,32 @@ class Attending(nn.Module):
         return x + F.scaled_dot_product_attention(tokens, tokens, tokens).transpose(1, 2).reshape(x.shape)
 
 
-@pytest.mark.parametrize("kind", [Turned, Attending])
+class Training(nn.Module):
+    """Normalises by the batch whatever its mode, with running statistics or without."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3, padding=1)
+        self.kept = nn.BatchNorm2d(4)
+
+    def forward(self, x):
+        x = F.batch_norm(self.conv(x), None, None, training=True)
+        norm = self.kept
+        return F.batch_norm(
+            x, norm.running_mean.clone(), norm.running_var.clone(), norm.weight, norm.bias, training=True
+        )
+
+
+@pytest.mark.parametrize("affine", [False, True])
+def test_a_norm_of_the_batch_is_torchs(affine):
+    x = torch.randn(3, 4, 5, 6, dtype=torch.float64)
+    weight, bias = (torch.randn(4, dtype=torch.float64) if affine else None for _ in range(2))
+    found = normalise_by_batch(x, weight, bias, None, None, True, 0.1, 1e-5, False)
+    expected = F.batch_norm(x, None, None, weight, bias, training=True)
+    torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("kind", [Turned, Attending, Training])
 def test_a_network_with_it_is_exported_with_free_sizes(kind, tmp_path):
     network = stir(kind())
     artifact = to_onnx(network, torch.rand(1, 1, 8, 8), tmp_path / "out")
