@@ -64,7 +64,8 @@ def _import_module(place: str, spec: str) -> Any:
         raise HostError(
             f"no module named {missing!r}" + ("" if wanted else ", which the host's code imports"),
             where=spec,
-            fix="install the package it comes from, or give the file as path/to/file.py:factory",
+            fix="install the package it comes from"
+            + ("" if is_file else ", or give the file as path/to/file.py:factory"),
         ) from error
     except (Exception, SystemExit) as error:
         raise HostError(
