@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from surgeon.errors import GateError, InputError, SurgeonError
 from surgeon.ranks import Ranks, connect
@@ -117,24 +117,6 @@ class Fleet:
                 where=f"process {odd[0]} differs from process 0",
                 fix=fix,
             )
-
-    def synchronise(self, implants: nn.Module) -> None:
-        """Let the norms of implants take their statistics from the batches of all processes.
-
-        Raises:
-            InputError: an operation holds a BatchNorm of torch's, which sees its own process alone.
-        """
-        from .operations import BatchNorm
-
-        for name, module in implants.named_modules():
-            if isinstance(module, BatchNorm):
-                module.fleet = self
-            if isinstance(module, nn.modules.batchnorm._BatchNorm) and self.size > 1:
-                raise InputError(
-                    f"{type(module).__name__} would see the images of its own process alone",
-                    where=f"implant {name}, {self.size} processes",
-                    fix="build the operation with surgeon.search.operations.BatchNorm, or use one device",
-                )
 
 
 class _Total(torch.autograd.Function):

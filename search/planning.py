@@ -23,6 +23,7 @@ from .cells import CellSpec
 from .config import Config
 from .costs import device_memory
 from .fleet import Fleet, open_fleet
+from .norms import synchronise
 from .randomness import seed_for
 from .runs import Identity, digest_data
 from .step.bill import Clock
@@ -121,7 +122,7 @@ class Plan:
     def splice(self, implants: Mapping[str, nn.Module]) -> SplicedNetwork:
         """Splice modules into the host, and move the network to the device."""
         network = splice_trace(self.trace, implants).to(self.device)
-        self.fleet.synchronise(network.get_submodule("implants"))
+        synchronise(network.get_submodule("implants"), self.fleet)
         return network
 
 

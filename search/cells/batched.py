@@ -18,7 +18,8 @@ from collections.abc import Hashable, Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from ..operations import GROUPED, OPERATIONS, BatchNorm, OperationFactory, check_operations
+from ..norms import BatchNorm
+from ..operations import GROUPED, OPERATIONS, OperationFactory, check_operations
 from .architecture import Architecture, Open
 from .frame import Entry, Exit
 from .grid import Grid

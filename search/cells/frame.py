@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from ..genotype import CellMerge
-from ..operations import CONVOLUTIONS, BatchNorm
+from ..norms import BatchNorm
+from ..operations import CONVOLUTIONS
 from .grid import Grid
 from .rows import Product, add_products
 from .spec import CellSpec

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from ..operations import BatchNorm
+from ..norms import BatchNorm
 from .depthwise import average, depthwise
 from .grid import Grid
 from .rows import Product, add_products

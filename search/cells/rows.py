@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..fleet import Fleet
-from ..operations import BatchNorm
+from ..norms import BatchNorm
 from .products import multiply, multiply_across, subtract
 
 _NARROW = 16  # below so many columns, adding in a pass of its own is faster than inside the product

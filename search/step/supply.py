@@ -17,7 +17,7 @@ from surgeon.scores import Scores, Task, evaluate
 from surgeon.splicing import SplicedNetwork
 
 from ..fleet import Fleet
-from ..operations import BatchNorm
+from ..norms import BatchNorm
 from .bill import Clock
 from .compiling import Compiler
 from .descent import Descent

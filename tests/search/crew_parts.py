@@ -11,6 +11,7 @@ import torch
 from surgeon.search.assembly import build_architectures, build_search_cells, specify_cells
 from surgeon.search.entrants import fixed_cell
 from surgeon.search.fleet import Fleet, open_fleet
+from surgeon.search.norms import synchronise
 from surgeon.search.operations import OPERATIONS
 from surgeon.search.step.descent import held
 from surgeon.search.step.gradients import Gradients
@@ -47,7 +48,7 @@ def spliced(kind, fleet):
     for name, parameter in network.named_parameters():
         if name.endswith("gamma"):
             nn.init.constant_(parameter, 0.5)
-    fleet.synchronise(network.get_submodule("implants"))
+    synchronise(network.get_submodule("implants"), fleet)
     return network.train()
 
 
@@ -100,7 +101,7 @@ def check_words(fleet):
     for act, kind, text in (
         (lambda: fleet.first(fail), InputError, "only the first can know"),
         (lambda: fleet.check_same("x", fleet.ranks.rank, "y"), GateError, "x is not the same in all 2"),
-        (lambda: fleet.synchronise(nn.Sequential(nn.BatchNorm2d(3))), InputError, "would see the images"),
+        (lambda: synchronise(nn.Sequential(nn.BatchNorm2d(3)), fleet), InputError, "would see the images"),
     ):
         with pytest.raises(kind, match=re.escape(text)):
             act()

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 from surgeon.search import implant
 from surgeon.search.fleet import Fleet, open_fleet, together
-from surgeon.search.operations import BatchNorm
+from surgeon.search.norms import BatchNorm, synchronise
 from torch import nn
 
 from surgeon.data import Batches
@@ -166,12 +166,12 @@ def test_a_batch_that_is_too_small_to_share_is_refused(data):
 def test_norms_learn_of_the_other_processes_and_torchs_own_is_taken_where_there_are_none():
     own = BatchNorm(3)
     two, alone = Fleet(Ranks(0, 2, 2)), Fleet()
-    two.synchronise(nn.Sequential(own))
+    synchronise(nn.Sequential(own), two)
     assert own.fleet is two
-    alone.synchronise(nn.Sequential(own, nn.BatchNorm2d(3)))
+    synchronise(nn.Sequential(own, nn.BatchNorm2d(3)), alone)
     assert own.fleet is alone
     with pytest.raises(InputError, match="BatchNorm2d would see the images of its own process alone"):
-        two.synchronise(nn.Sequential(nn.BatchNorm2d(3)))
+        synchronise(nn.Sequential(nn.BatchNorm2d(3)), two)
 
 
 @pytest.mark.parametrize(
