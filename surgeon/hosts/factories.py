@@ -89,16 +89,17 @@ def _call(factory: Any, arguments: dict[str, Any], spec: str) -> Any:
             ) from error
     try:
         return factory(**arguments)
-    except ImportError as error:
-        raise HostError(
-            f"the factory failed: {_first_line(error)}",
-            where=spec,
-            fix="install what it imports into this Python environment",
-        ) from error
     except Exception as error:
-        raise HostError(
-            f"the factory failed: {_first_line(error)}", where=spec, fix="check its arguments (--arg K=V)"
-        ) from error
+        raise HostError(f"the factory failed: {_first_line(error)}", where=spec, fix=_mend(error)) from error
+
+
+def _mend(error: Exception) -> str:
+    """Say how to mend what a factory stumbles over."""
+    if isinstance(error, ImportError):
+        return "install what it imports into this Python environment"
+    if isinstance(error, FileNotFoundError):
+        return "put the file there, or let the factory load none: --checkpoint gives the weights"
+    return "check its arguments (--arg K=V)"
 
 
 def _public_names(module: Any) -> str:
