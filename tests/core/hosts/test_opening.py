@@ -401,7 +401,7 @@ def test_a_package_installed_in_a_folder_on_sys_path_tells_its_version(tmp_path:
 
 def test_a_factory_that_misses_its_weights_is_told_of_the_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text("import torch\ndef build():\n    return torch.load('/nowhere/w.pth')\n")
-    with pytest.raises(HostError, match="/nowhere/w.pth") as caught:
+    with pytest.raises(HostError, match="No such file") as caught:
         load(f"{tmp_path / 'net.py'}:build")
     assert "--checkpoint" in caught.value.fix
 
