@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from surgeon.checkpoints import script_constants
 from surgeon.errors import InputError
 from surgeon.parity import tensors_in
+from surgeon.statistics import kept_statistics
 
 from .programs import first_weight
 
@@ -106,7 +107,7 @@ def _first_called(module: nn.Module, inputs: tuple[Any, ...]) -> _Called | None:
     parts = (part for part in module.modules() if isinstance(part, _CONVOLUTIONS))
     hooks = [part.register_forward_pre_hook(note) for part in parts]
     try:
-        with contextlib.suppress(Exception), torch.no_grad():
+        with contextlib.suppress(Exception), torch.no_grad(), kept_statistics(module):
             module(*inputs)
     finally:
         for hook in hooks:
@@ -126,7 +127,7 @@ def try_inputs(module: nn.Module, inputs: tuple[Any, ...], kwargs: Mapping[str, 
         InputError: the network does not take these inputs.
     """
     try:
-        with torch.no_grad():
+        with torch.no_grad(), kept_statistics(module):
             return module(*inputs, **dict(kwargs or {}))
     except Exception as error:
         raise _explained(module, inputs, error) from error

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from surgeon.data import IGNORED, Cohort
 from surgeon.files import whole_file
+from surgeon.statistics import kept_statistics
 
 from .evaluation import Scores, in_eval_mode, predicted_wholes
 from .prediction import Network, first_patch
@@ -62,12 +63,13 @@ def read_task(network: Network, image: Tensor, cohort: Cohort, answer: int | Non
         InputError: no output at the place `answer` is a map.
         DataError: the network does not take the image, or its output does not suit the classes.
     """
-    try:
-        with torch.no_grad():
-            output = network(image)
-    except Exception as error:
-        raise refusal(error, image, cohort) from error
-    return find_task(output, cohort, further=beyond(network, image), answer=answer)
+    with kept_statistics(network):
+        try:
+            with torch.no_grad():
+                output = network(image)
+        except Exception as error:
+            raise refusal(error, image, cohort) from error
+        return find_task(output, cohort, further=beyond(network, image), answer=answer)
 
 
 def look_at(

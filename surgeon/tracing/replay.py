@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from surgeon.parity import Difference, compare
+from surgeon.statistics import kept_statistics
 
 from .inputs import image_shapes
 from .trace import Example, Replay
@@ -19,7 +20,7 @@ TOLERANCE = 1e-4
 
 def run(network: Callable[..., Any], example: Example) -> Any:
     """Run a network on an example without gradients, with the random generator always at the same place."""
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), kept_statistics(network):
         torch.manual_seed(0)
         # In-place operations of a network may reach its inputs.
         args, kwargs = _clone((example.args, example.kwargs))

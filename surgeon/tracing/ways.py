@@ -180,6 +180,7 @@ def plain_graph_module(module: fx.GraphModule, host: nn.Module) -> fx.GraphModul
     _name_concatenations(module.graph)
     divide_whole(module.graph)
     _drop_checks(module.graph)
+    _forget_statistics(module.graph)
     # Unpickling a graph module runs its tracer again; torch.export's takes arguments that are gone.
     module.graph._tracer_cls = Reviver
     module.graph._tracer_extras = None
@@ -198,6 +199,13 @@ def _loosen_views(graph: fx.Graph) -> None:
     for node in graph.nodes:
         if node.target is torch.ops.aten.view.default:
             node.target = torch.ops.aten.reshape.default
+
+
+def _forget_statistics(graph: fx.Graph) -> None:
+    """Let norms that train in any mode leave their running statistics alone: nothing reads them."""
+    for node in graph.nodes:
+        if node.target is torch.ops.aten.batch_norm.default and node.args[5]:
+            node.args = (*node.args[:3], None, None, *node.args[5:])
 
 
 def _name_concatenations(graph: fx.Graph) -> None:

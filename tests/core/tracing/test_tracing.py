@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from torch import fx, nn
+from torch.nn import functional as F
 
 from surgeon.errors import InputError, TraceError
+from surgeon.hosts import try_inputs
 from surgeon.tracing import Way, as_example, ladder, run, trace
 from surgeon.tracing.limits import TookTooLong, time_limit
 from surgeon.tracing.replay import holds, replay
@@ -408,3 +410,21 @@ def test_sizes_stay_free_where_the_host_grows_by_single_steps_and_not_to_twice_i
         for size in (20, 37, 40):
             x = torch.randn(2, 1, size)
             assert torch.equal(traced.graph_module(x), host(x))
+
+
+class AlwaysTraining(nn.BatchNorm2d):
+    """A norm that takes the statistics of the batch in any mode, as those of some V-Nets do."""
+
+    def forward(self, x):
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, True, 0.1)
+
+
+def test_norms_that_train_in_any_mode_keep_their_running_statistics():
+    host = nn.Sequential(nn.Conv2d(1, 4, 3), AlwaysTraining(4), nn.Conv2d(4, 2, 1)).eval()
+    before = {name: value.clone() for name, value in host.state_dict().items()}
+    x = image()
+    try_inputs(host, (x,))
+    graph = trace(host, x).graph_module
+    found = graph(x)
+    assert all(torch.equal(value, before[name]) for name, value in host.state_dict().items())
+    assert torch.equal(found, host(x))
