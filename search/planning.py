@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from surgeon.checkpoints import fingerprint
 from surgeon.data import Batches, Cohort, Splits, open_data, split_subjects
-from surgeon.errors import InputError, TraceError
+from surgeon.errors import GateError, InputError, TraceError
 from surgeon.scores import Task, choose_answer, read_task
 from surgeon.skips import Anatomy, locate
 from surgeon.splicing import SplicedNetwork, splice_trace
-from surgeon.tracing import Trace, trace
+from surgeon.tracing import Trace, run, trace
 
 from .assembly import Table, specify_cells
 from .cells import CellSpec
@@ -158,6 +158,7 @@ def plan_operation(
     example = (image,) if inputs is None else _example(inputs)
     traced = trace(host, example)
     _check_freedom(traced, image, config)
+    _check_still(traced)
     anatomy = locate(traced)
     plan = Plan(
         host=copy.deepcopy(host).eval().to(fleet.device),
@@ -263,6 +264,20 @@ def _example(inputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             fix="wrap it in a module that takes the image alone and fills in the others",
         )
     return example
+
+
+def _check_still(traced: Trace) -> None:
+    """Refuse a host that writes to its own state in evaluation: after a search it would be another one."""
+    buffers = dict(traced.graph_module.named_buffers())
+    before = {name: value.clone() for name, value in buffers.items()}
+    run(traced.graph_module, traced.example)
+    changed = [name for name, value in before.items() if not torch.equal(value, buffers[name])]
+    if changed:
+        raise GateError(
+            f"the host writes to its own state in evaluation: {', '.join(changed[:3])}",
+            where=traced.host_name,
+            fix="make it write in training alone, or it cannot be implanted",
+        )
 
 
 def _check_freedom(traced: Trace, image: Tensor, config: Config) -> None:

@@ -398,6 +398,20 @@ def test_a_graph_that_holds_for_one_size_is_refused(data):
         plan(fixed, data)
 
 
+def test_a_host_that_writes_to_its_own_state_is_refused_before_anything_is_trained(data):
+    class Counting(SmallUNet):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("images", torch.zeros(()))
+
+        def forward(self, x):
+            self.images.add_(1)
+            return super().forward(x)
+
+    with pytest.raises(GateError, match="writes to its own state in evaluation: images"):
+        plan(Counting().eval(), data)
+
+
 def test_a_host_that_changed_is_noticed(data):
     network = plan(make_host(), data).splice({"s0": nn.Identity()})
     before = host_state(network)
