@@ -20,6 +20,7 @@ from surgeon.statistics import kept_statistics
 from .programs import first_weight
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_SUCH_A_SIDE = 64  # in the shape that an error proposes
 # The smallest first; deep networks, and those trained at one size, need the larger ones.
 _SIDES = {1: (128, 512), 2: (64, 128, 256, 224, 512), 3: (32, 64, 96, 128)}
 
@@ -168,13 +169,12 @@ def _misfit(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[str, str]:
         return words, _such_as(channels, dims)
     # What the first convolution got may be made of the input; where none is called, its order is a guess.
     in_order = first_weight(module) is not None or isinstance(module, torch.jit.ScriptModule)
-    if called.refuses(given[1]) if called else in_order and channels != given[1]:
+    is_refused = called.refuses(given[1]) if called else in_order and channels != given[1]
+    if is_refused:
         return f"it has {given[1]} channels, the network takes {channels}", _such_as(channels, dims)
-    is_larger = any(side < _SUCH_A_SIDE for side in given[2:])
-    return "", _such_as(given[1], dims) if called and is_larger else fix
-
-
-_SUCH_A_SIDE = 64
+    if called is not None and min(given[2:]) < _SUCH_A_SIDE:
+        return "", _such_as(given[1], dims)
+    return "", fix
 
 
 def _such_as(channels: int, dims: int) -> str:

@@ -18,6 +18,12 @@ from .quieting import quiet
 from .trace import Example
 from .ways import place, plain_graph_module
 
+# Kinds of operations that merge, as TorchScript names them: each kind is counted by itself.
+_MERGES = (("aten::cat", "aten::concat"), ("aten::add", "aten::add_"))
+# How a scripted and a traced program say where an operation stands.
+_SCRIPTED = re.compile(r'File "([^"]+)", line (\d+)')
+_TRACED = re.compile(r"(.+?)\((\d+)\): ")
+
 
 def is_script(host: nn.Module) -> TypeGuard[torch.jit.ScriptModule]:
     """Whether a network is a TorchScript program, scripted or traced."""
@@ -100,11 +106,6 @@ def _tell_lines(graph: fx.Graph, host: torch.jit.ScriptModule) -> None:
         if len(there) == len(here):
             for node, made in zip(here, there, strict=True):
                 node.meta["stack_trace"] = _place_of(made.sourceRange())
-
-
-_MERGES = (("aten::cat", "aten::concat"), ("aten::add", "aten::add_"))
-_SCRIPTED = re.compile(r'File "([^"]+)", line (\d+)')
-_TRACED = re.compile(r"(.+?)\((\d+)\): ")
 
 
 def _nodes_within(block: Any) -> Iterator[Any]:
