@@ -82,6 +82,35 @@ def test_a_host_that_overwrites_its_tensors_is_computed_right():
     assert torch.allclose(found, whole(given), rtol=1e-4, atol=1e-6)
 
 
+class Accumulating(nn.Module):
+    """A decoder that adds the skip to what comes up from below, in place, and then clips it in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.enter, self.leave = nn.Conv2d(1, 6, 3, padding=1), nn.Conv2d(6, 1, 1)
+        self.bottom, self.up = nn.Conv2d(6, 6, 3, padding=1), nn.ConvTranspose2d(6, 6, 2, stride=2)
+
+    def forward(self, x):
+        high = self.enter(x).relu()
+        up = self.up(self.bottom(nn.functional.max_pool2d(high, 2)))
+        up += high
+        return self.leave(up.clamp_(-9.0))
+
+
+def test_what_a_decoder_overwrites_is_computed_once_and_kept(batches):
+    cell = nn.Conv2d(6, 6, 1)
+    whole = splice(Accumulating().eval(), torch.rand(2, 1, SIDE, SIDE), {"s0": cell})
+    forward = Forward(whole, batches, CPU, FeatureCache(2**30))
+    assert forward.halves.names == ("relu", "conv_transpose2d")
+    for _ in range(2):
+        found, _ = run(forward, batches, 0, 0)
+        image = batches.batch(0, 0).image.clone(memory_format=forward.halves.layout)
+        expected = whole(image)
+        assert torch.allclose(found, expected, rtol=1e-4, atol=1e-6)
+        gradients = [torch.autograd.grad(out.square().mean(), cell.parameters()) for out in (found, expected)]
+        assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-7) for a, b in zip(*gradients, strict=True))
+
+
 class Viewing(nn.Module):
     """An implant that asks for a view that channels last do not give."""
 
