@@ -76,7 +76,7 @@ def implant(
 
     Args:
         host: a segmentation network that takes `(N, C, *spatial)` and gives a map for each class.
-        data: labelled cases, or the folder they are in.
+        data: labelled cases, or the folder they are in; a 2-D network then takes volumes as slices.
         config: the settings; None takes the defaults.
         out: the RUN folder to write; None writes nothing, and then nothing can be resumed.
         inputs: an example input; None takes a training image.

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from surgeon.checkpoints import fingerprint
 from surgeon.data import Batches, Cohort, Splits, open_data, split_subjects
 from surgeon.errors import GateError, InputError, TraceError
+from surgeon.hosts import spatial_axes
 from surgeon.scores import Task, choose_answer, read_task
 from surgeon.skips import Anatomy, locate
 from surgeon.splicing import SplicedNetwork, splice_trace
@@ -137,7 +138,7 @@ def plan_operation(
 
     Args:
         host: the network; it is not changed.
-        data: labelled cases, or the folder they are in.
+        data: labelled cases, or the folder they are in; a 2-D network then takes volumes as slices.
         config: the settings.
         table: factories of the operations by name.
         inputs: an example input `(N, C, *spatial)`; None takes a training image.
@@ -147,7 +148,8 @@ def plan_operation(
         DataError: the data cannot be used, or do not fit the host.
         GateError: the host cannot be traced, or a skip cannot be implanted.
     """
-    cohort = data if isinstance(data, Cohort) else open_data(data)
+    given = None if inputs is None else _example(inputs)
+    cohort = data if isinstance(data, Cohort) else open_data(data, spatial_dims=_axes_of(host, given))
     fleet = open_fleet(find_device(config.device))
     reason = config.precision.reason(fleet.device)
     config = config.model_copy(update={"precision": config.precision.settled(fleet.device)})
@@ -155,7 +157,7 @@ def plan_operation(
     training = cohort.select(splits.train)
     image = draw_batches(training, config, "training").batch(0, 0).image[:1]
     task, chosen = _read_output(host, image, training, config, fleet)
-    example = (image,) if inputs is None else _example(inputs)
+    example = given or (image,)
     traced = trace(host, example)
     _check_freedom(traced, image, config)
     _check_still(traced)
@@ -264,6 +266,11 @@ def _example(inputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             fix="wrap it in a module that takes the image alone and fills in the others",
         )
     return example
+
+
+def _axes_of(host: nn.Module, given: tuple[Tensor, ...] | None) -> int | None:
+    """Return how many spatial axes a host's images have: a 2-D network takes volumes as slices."""
+    return spatial_axes(host) if given is None else given[0].ndim - 2
 
 
 def _check_still(traced: Trace) -> None:

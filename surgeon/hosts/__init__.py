@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .host import Host
-from .inputs import guess_inputs, try_inputs
+from .inputs import guess_inputs, spatial_axes, try_inputs
 from .opening import load, open_host
 
-__all__ = ["Host", "guess_inputs", "load", "open_host", "try_inputs"]
+__all__ = ["Host", "guess_inputs", "load", "open_host", "spatial_axes", "try_inputs"]

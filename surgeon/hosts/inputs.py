@@ -209,6 +209,12 @@ def _layouts(module: nn.Module) -> Iterator[tuple[int, int]]:
         yield from ((weight.shape[1], weight.ndim - 2) for weight in weights if weight.ndim > 2)
 
 
+def spatial_axes(module: nn.Module) -> int | None:
+    """Return how many spatial axes a network's input has; None where its convolutions differ in that."""
+    axes = {dims for _, dims in _layouts(module)}
+    return axes.pop() if len(axes) == 1 else None
+
+
 def smallest_multiple(module: nn.Module, layout: tuple[int, int]) -> int:
     """Return the smallest power of two, up to 32, of which sides must be multiples for the network to run.
 

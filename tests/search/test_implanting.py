@@ -28,6 +28,7 @@ from surgeon.errors import (
     TraceError,
     WorseError,
 )
+from tests.core.data.builders import decathlon_folder
 
 from .small import SIDE, SmallUNet, make_config, make_host, open_small, write_data
 
@@ -333,6 +334,14 @@ def test_named_skips_alone_are_implanted(data):
 
 def plan(host, data, **changes):
     return plan_operation(host, open_small(data), make_config(**changes), OPERATIONS)
+
+
+@pytest.mark.parametrize("inputs", [None, torch.rand(1, 1, 16, 16)])
+def test_a_network_for_images_takes_a_folder_of_volumes_as_slices(tmp_path, inputs):
+    folder = decathlon_folder(tmp_path, count=6)
+    planned = plan_operation(make_host(), folder, make_config(), OPERATIONS, inputs)
+    assert planned.cohort.spatial_dims == 2
+    assert len(planned.cohort.subjects) == 6
 
 
 def test_an_unknown_skip_is_refused(data):

@@ -18,7 +18,7 @@ from torch import nn
 import surgeon
 from surgeon.checkpoints import fingerprint
 from surgeon.errors import CheckpointError, HostError, InputError
-from surgeon.hosts import guess_inputs, load, open_host, try_inputs
+from surgeon.hosts import guess_inputs, load, open_host, spatial_axes, try_inputs
 
 NET = """
 import torch
@@ -554,6 +554,12 @@ class InAnotherOrder(nn.Module):
             raise ValueError("too flat")
         made: torch.Tensor = self.last(deep.mean(2))
         return made
+
+
+def test_the_axes_of_a_network_are_those_on_which_its_convolutions_agree() -> None:
+    assert spatial_axes(nn.Sequential(nn.Conv3d(1, 2, 3), nn.Conv3d(2, 2, 1))) == 3
+    assert spatial_axes(InAnotherOrder()) is None
+    assert spatial_axes(nn.Linear(2, 2)) is None
 
 
 def test_the_input_is_guessed_by_the_convolution_that_is_called_first() -> None:
