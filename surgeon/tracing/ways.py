@@ -23,6 +23,7 @@ from .bounds import size_limits
 from .folding import folded_sizes
 from .guiding import check_reads, muted_export, real_values
 from .inputs import image_shapes, is_image
+from .pooling import restore_pools
 from .quieting import quiet
 from .regions import inline_regions
 from .reviving import Reviver
@@ -79,7 +80,7 @@ def export_graph(
     """
     free = _as_declared(host, free_dimensions(example, batch=batch, sizes=sizes), len(example.args))
     seeing = real_values() if guided else contextlib.nullcontext()
-    counting = sizes_kept_free(host) if free else contextlib.nullcontext()
+    counting = sizes_kept_free(host, marked=True) if free else contextlib.nullcontext()
     with quiet(), muted_export(), _data_is_traced(), folded_sizes(), seeing, counting:
         program = torch.export.export(
             host,
@@ -177,6 +178,7 @@ def plain_graph_module(module: fx.GraphModule, host: nn.Module) -> fx.GraphModul
     inline_regions(module)
     writes_to_values(module.graph)
     _loosen_views(module.graph)
+    restore_pools(module.graph)
     _name_concatenations(module.graph)
     divide_whole(module.graph)
     _drop_checks(module.graph)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import Node
 
-from .spreading import FreeSpacing
+from .freeing import FreeForms
 
 
 class _Kind(type):
@@ -49,8 +49,8 @@ def _length(collection: Any) -> Any:
 
 
 @contextlib.contextmanager
-def sizes_kept_free(host: nn.Module) -> Iterator[None]:
-    """Let `int()`, `len()` and `torch.linspace` in a host's code keep free sizes free while it is traced.
+def sizes_kept_free(host: nn.Module, *, marked: bool = False) -> Iterator[None]:
+    """Let `int()`, `len()` and what `freeing` knows in a host's code keep free sizes free while it is traced.
 
     Python's own give numbers, which fix the size: `B = int(windows.shape[0] / (H * W / 49))`, the batch in
     every network that was made after Swin's published code.
@@ -60,7 +60,7 @@ def sizes_kept_free(host: nn.Module) -> Iterator[None]:
     for space, name in places:
         space[name] = _STAND_INS[name]
     try:
-        with FreeSpacing():
+        with FreeForms(marked=marked):
             yield
     finally:
         for space, name in places:

@@ -11,7 +11,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from surgeon.errors import ExportError
-from tests.core.tracing.test_spreading import Coordinates
+from surgeon.tracing import trace
+from tests.core.tracing.test_freeing import Coordinates
+from tests.core.tracing.test_pooling import POOLS, Weighing
 
 from .networks import stir
 
@@ -88,6 +90,17 @@ def test_coordinates_are_exported_for_all_sizes(tmp_path):
     network, x = stir(Coordinates()), torch.rand(2, 1, 9, 21)
     artifact = to_onnx(network, torch.rand(1, 1, 12, 16), tmp_path / "out")
     assert artifact.freedom is Freedom.BATCH_AND_SIZES
+    found = run_session(open_session(artifact.model), [x])[0]
+    torch.testing.assert_close(found, network(x), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("retraced", [False, True])
+def test_pools_over_everything_are_exported_for_all_sizes(tmp_path, retraced):
+    network = stir(Weighing(lambda x: sum(pool(x) for pool in POOLS.values())))
+    model = trace(network, torch.rand(1, 1, 12, 16)).graph_module if retraced else network
+    artifact = to_onnx(model, torch.rand(1, 1, 12, 16), tmp_path / "out")
+    assert artifact.freedom is Freedom.BATCH_AND_SIZES
+    x = torch.rand(2, 1, 9, 21)
     found = run_session(open_session(artifact.model), [x])[0]
     torch.testing.assert_close(found, network(x), atol=1e-5, rtol=1e-4)
 

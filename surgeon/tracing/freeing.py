@@ -1,6 +1,8 @@
-"""`torch.linspace` over a free size, as networks make their coordinates: it stays free while it is traced.
+"""Functions of torch that take a size for a constant, written otherwise while a host is traced.
 
-torch.export asks how many steps that are, and takes the answer for the size of every image.
+torch.export asks `torch.linspace` how many steps there are, and a pool how large its window is, and takes the
+answer for that of every image. Networks make their coordinates by the one (CoordConv), and pool all
+positions by the other: `F.avg_pool2d(x, x.shape[2:])`, as squeeze-and-excitation and CBAM are often written.
 """
 
 from __future__ import annotations
@@ -13,9 +15,20 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from .pooling import WholePool
 
-class FreeSpacing(TorchFunctionMode):
-    """Writes `linspace` over a free number of steps as the operations that it stands for."""
+
+class FreeForms(TorchFunctionMode):
+    """Writes such functions as the operations that they stand for, where a size is free.
+
+    Args:
+        marked: pools leave a mark in the graph, of which `restore_pools` makes pools that equal the host's to
+            the bit; else they become a mean and a maximum.
+    """
+
+    def __init__(self, *, marked: bool) -> None:
+        super().__init__()
+        self._marked = marked
 
     def __torch_function__(
         self,
@@ -30,6 +43,9 @@ class FreeSpacing(TorchFunctionMode):
             bound = _SIGNATURE.bind(*args, **given)
             if isinstance(bound.arguments["steps"], torch.SymInt):
                 return linspace(*bound.args, **bound.kwargs)
+        pool = WholePool.read(func, args, given)
+        if pool is not None:
+            return pool.marked() if self._marked else pool.reduced()
         return func(*args, **given)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from surgeon.tracing import trace
-from surgeon.tracing.spreading import linspace
+from surgeon.tracing.freeing import linspace
 from tests.core.networks import conv
 
 
