@@ -19,6 +19,7 @@ _COPIES = {
     aten.contiguous.default,
     aten.lift_fresh_copy.default,
 }
+_VIEWS = {aten.view.default, aten._unsafe_view.default}
 _DROPOUTS = {aten.dropout.default, aten.feature_dropout.default, aten.alpha_dropout.default}
 _CASTS = {aten._to_copy.default, aten.to.dtype}
 _FILLED_WITH_ZEROS = {aten.zeros_like.default}
@@ -49,7 +50,7 @@ def remove_neutral(source: fx.GraphModule) -> tuple[fx.GraphModule, PassReport]:
 def _is_viewed(node: fx.Node) -> bool:
     """Whether something reads a tensor as a view of another shape, by itself or through views of it."""
     return any(
-        reader.target is aten.view.default or (_passes_on(reader) and _is_viewed(reader))
+        reader.target in _VIEWS or (_passes_on(reader) and _is_viewed(reader))
         for reader in node.users
     )
 

@@ -167,6 +167,18 @@ def test_a_copy_that_a_view_needs_stays_with_the_reason():
     assert_exact(before, after, x, sizes=(0,))
 
 
+def test_a_copy_stays_that_torch_makes_for_a_reshape():
+    class Reshaped(nn.Module):
+        def forward(self, x):
+            made = torch.ops.aten.clone(x.transpose(1, 2), memory_format=torch.contiguous_format)
+            return torch.ops.aten._unsafe_view(made, [x.shape[0], 4 * x.shape[2]]) + 0
+
+    before, x = graph_of(Reshaped(), 2, 4, 6)
+    after, report = remove_neutral(before)
+    assert "a view of it asks for its layout" in report.rejected[0].reason
+    assert_exact(before, after, x, sizes=(0,))
+
+
 def test_a_copy_that_is_viewed_after_a_selection_stays_as_in_multihead_attention():
     class Selected(nn.Module):
         def forward(self, x):
