@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from surgeon.copying import copied
 from surgeon.errors import ExportError, InputError
 from surgeon.parity import compare, tensors_in
 from surgeon.tracing import Example, is_script, map_tensors, run, trace
@@ -65,7 +65,7 @@ def _in_float32(model: nn.Module, example: Example) -> tuple[nn.Module, Example]
     tensors = [*model.parameters(), *model.buffers(), *leaves_of(example)]
     if {x.dtype for x in tensors if x.is_floating_point()} <= {torch.float32}:
         return model, example
-    wide, inputs = copy.deepcopy(model).float(), map_tensors(example, to_float32)
+    wide, inputs = copied(model).float(), map_tensors(example, to_float32)
     try:
         run(wide, inputs)
     except Exception:  # noqa: BLE001 - a type that is named in the code: it is exported as it is

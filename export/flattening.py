@@ -24,14 +24,12 @@ from surgeon.tracing import (
     Example,
     check_reads,
     divide_whole,
-    folded_sizes,
+    eased,
     image_shapes,
     map_tensors,
-    muted_export,
     real_values,
     run,
     size_limits,
-    sizes_kept_free,
     with_sizes,
 )
 from surgeon.tracing import quiet as quiet_loggers
@@ -198,8 +196,7 @@ def export_program(model: nn.Module, example: Example, freedom: Freedom) -> Expo
             prefer_deferred_runtime_asserts_over_guards=True,
         )
 
-    counting = contextlib.nullcontext() if dynamic is None else sizes_kept_free(model)
-    with quiet(), muted_export(), _unsolved_sizes(), folded_sizes(), counting, torch.no_grad():
+    with quiet(), eased(model, free=dynamic is not None), _unsolved_sizes(), torch.no_grad():
         try:
             return export()
         except Exception as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
+from surgeon.copying import copied
 from surgeon.errors import ExportError
 from surgeon.files import sha256
 from surgeon.parity import tensors_in
@@ -155,7 +155,7 @@ def _in_double(order: Order) -> Callable[[Example], Any]:
 
     @functools.cache
     def network() -> nn.Module:
-        return copy.deepcopy(order.model).double()
+        return copied(order.model).double()
 
     def widened(x: Tensor) -> Tensor:
         return x.double() if x.is_floating_point() else x

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ import onnx_ir as ir
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from surgeon.copying import copied
 from surgeon.errors import ExportError
 from surgeon.tracing import Example, Limits, map_tensors, private_copy, size_limits
 
@@ -262,4 +262,4 @@ def _on_cpu(order: Order) -> tuple[nn.Module, Example]:
     tensors = [*order.model.parameters(), *order.model.buffers(), *leaves_of(order.example)]
     if all(tensor.device.type == "cpu" for tensor in tensors):
         return private_copy(order.model), order.example
-    return copy.deepcopy(order.model).cpu(), map_tensors(order.example, Tensor.cpu)
+    return copied(order.model).cpu(), map_tensors(order.example, Tensor.cpu)

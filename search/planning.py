@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from surgeon.checkpoints import fingerprint
+from surgeon.copying import copied
 from surgeon.data import Batches, Cohort, Splits, open_data, split_subjects
 from surgeon.errors import GateError, InputError, TraceError
 from surgeon.hosts import spatial_axes
@@ -163,7 +163,7 @@ def plan_operation(
     _check_still(traced)
     anatomy = locate(traced)
     plan = Plan(
-        host=copy.deepcopy(host).eval().to(fleet.device),
+        host=copied(host).eval().to(fleet.device),
         trace=traced,
         fingerprint=fingerprint(host),
         anatomy=anatomy,
@@ -186,7 +186,7 @@ def _read_output(
     host: nn.Module, image: Tensor, training: Cohort, config: Config, fleet: Fleet
 ) -> tuple[Task, str]:
     """Tell what the output of a host means, and say how its answer was chosen if it was."""
-    network = copy.deepcopy(host).eval()
+    network = copied(host).eval()
     task = read_task(network, image, training, config.answer)
     if config.answer is not None:
         return task, ""

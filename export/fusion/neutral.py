@@ -50,8 +50,7 @@ def remove_neutral(source: fx.GraphModule) -> tuple[fx.GraphModule, PassReport]:
 def _is_viewed(node: fx.Node) -> bool:
     """Whether something reads a tensor as a view of another shape, by itself or through views of it."""
     return any(
-        reader.target in _VIEWS or (_passes_on(reader) and _is_viewed(reader))
-        for reader in node.users
+        reader.target in _VIEWS or (_passes_on(reader) and _is_viewed(reader)) for reader in node.users
     )
 
 

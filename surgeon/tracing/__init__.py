@@ -1,8 +1,8 @@
 """A host as a graph: made in one of several ways, and replayed against the host before anybody uses it."""
 
 from .bounds import check_sizes, outside, size_limits
-from .folding import folded_sizes
-from .guiding import check_reads, muted_export, real_values
+from .easing import eased
+from .guiding import check_reads, real_values
 from .inputs import as_example, grown, image_shapes, map_tensors, with_sizes
 from .ladder import private_graph, trace
 from .quieting import quiet
@@ -10,7 +10,7 @@ from .replay import TOLERANCE, annotate_shapes, first_line, run
 from .scripts import is_script
 from .trace import Attempt, Example, Limits, Replay, Trace, TraceSummary, Way
 from .ways import adopt_state, private_copy
-from .wholes import divide_whole, sizes_kept_free
+from .wholes import divide_whole
 
 __all__ = [
     "TOLERANCE",
@@ -27,13 +27,12 @@ __all__ = [
     "check_reads",
     "check_sizes",
     "divide_whole",
+    "eased",
     "first_line",
-    "folded_sizes",
     "grown",
     "image_shapes",
     "is_script",
     "map_tensors",
-    "muted_export",
     "outside",
     "private_copy",
     "private_graph",
@@ -41,7 +40,6 @@ __all__ = [
     "real_values",
     "run",
     "size_limits",
-    "sizes_kept_free",
     "trace",
     "with_sizes",
 ]

@@ -6,9 +6,7 @@ Each returns a plain `fx.GraphModule`, or raises whatever its tracer raises.
 from __future__ import annotations
 
 import contextlib
-import copy
 import inspect
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -17,18 +15,18 @@ from torch.export import Dim
 from torch.fx.node import Node
 from torch.utils import _pytree as pytree
 
-from surgeon.errors import HostError
+from surgeon.copying import copied
 
 from .bounds import size_limits
-from .folding import folded_sizes
-from .guiding import check_reads, muted_export, real_values
+from .easing import eased
+from .guiding import check_reads, real_values
 from .inputs import image_shapes, is_image
 from .pooling import restore_pools
 from .quieting import quiet
 from .regions import inline_regions
 from .reviving import Reviver
 from .trace import Example
-from .wholes import divide_whole, sizes_kept_free
+from .wholes import divide_whole
 from .writes import writes_to_values
 
 
@@ -40,20 +38,7 @@ def private_copy(host: nn.Module) -> nn.Module:
     Raises:
         HostError: a module of the host cannot be copied.
     """
-    shared: dict[int, Any] = {id(t): t for t in (*host.parameters(), *host.buffers())}
-    for module in host.modules():
-        # Activations that a forward has left on its module belong to a graph and refuse to be copied.
-        for leaf in pytree.tree_leaves(list(vars(module).values())):
-            if isinstance(leaf, Tensor):
-                shared.setdefault(id(leaf), leaf.detach())
-    try:
-        twin = copy.deepcopy(host, shared)
-    except Exception as problem:
-        raise HostError(
-            f"the network cannot be copied: {type(problem).__name__}: {str(problem)[:200]}",
-            where=type(host).__name__,
-            fix="remove what holds files, locks or generators from its modules, or hand in a .pt2 of it",
-        ) from problem
+    twin = copied(host, (*host.parameters(), *host.buffers()))
     with contextlib.suppress(NotImplementedError):  # torch.export's own modules refuse to change mode
         twin.eval()
     return twin
@@ -80,8 +65,7 @@ def export_graph(
     """
     free = _as_declared(host, free_dimensions(example, batch=batch, sizes=sizes), len(example.args))
     seeing = real_values() if guided else contextlib.nullcontext()
-    counting = sizes_kept_free(host, marked=True) if free else contextlib.nullcontext()
-    with quiet(), muted_export(), _data_is_traced(), folded_sizes(), seeing, counting:
+    with quiet(), eased(host, free=free is not None, marked=True), seeing:
         program = torch.export.export(
             host,
             example.args,
@@ -270,15 +254,3 @@ def place(module: nn.Module, name: str, tensor: Tensor, *, persistent: bool) -> 
         owner.register_parameter(leaf, tensor)
     else:
         owner.register_buffer(leaf, tensor, persistent=persistent)
-
-
-@contextlib.contextmanager
-def _data_is_traced() -> Iterator[None]:
-    """Let tracers see `tensor.data`, which older residual networks read: it is `detach()` to them."""
-    native: Any = torch._C.TensorBase.data
-    # The property of the base class is native and leaves no trace; one on the subclass stands before it.
-    torch.Tensor.data = property(torch.Tensor.detach, native.__set__)  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        del torch.Tensor.data

@@ -4,7 +4,7 @@ import pytest
 import sympy
 from torch.utils._sympy.functions import CeilToInt, FloorDiv, IntTrueDiv, Mod
 
-from surgeon.tracing import folded_sizes
+from surgeon.tracing.folding import folded_sizes
 
 
 def forms(size, window):

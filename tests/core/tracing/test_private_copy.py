@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from surgeon.copying import copied
 from surgeon.errors import HostError
 from surgeon.tracing import private_copy, trace
 
@@ -31,6 +32,24 @@ def test_a_host_that_kept_an_activation_with_gradients_is_traced():
     traced = trace(host, torch.rand(1, 1, 8, 8))
     assert traced.summary.free_sizes
     assert host.seen[0] is kept
+
+
+class _Hook:
+    """Keeps what a module gave, as the hooks of fastai's U-Nets do."""
+
+    def __call__(self, module: nn.Module, inputs: object, output: torch.Tensor) -> None:
+        self.stored = output
+
+
+def test_a_host_whose_hooks_kept_activations_is_traced():
+    host = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.ReLU())
+    host.hook = _Hook()
+    host[0].register_forward_hook(host.hook)
+    host(torch.rand(1, 1, 8, 8))
+    kept = host.hook.stored
+    assert trace(host, torch.rand(1, 1, 8, 8)).summary.free_sizes
+    assert host.hook.stored is kept
+    assert copied(host).hook.stored.equal(kept)
 
 
 def test_a_host_that_cannot_be_copied_is_refused_and_left_in_its_mode():
