@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +14,8 @@ from torch import nn
 
 from surgeon.errors import HostError
 from surgeon.repository import import_file, local_file, running
+
+_OURS = str(Path(__file__).parents[1])
 
 
 def build_host(spec: str, arguments: Mapping[str, Any] | None = None) -> nn.Module:
@@ -69,7 +72,9 @@ def _import_module(place: str, spec: str) -> Any:
         ) from error
     except (Exception, SystemExit) as error:
         raise HostError(
-            f"importing the host's code failed: {_first_line(error)}", where=spec, fix="see --traceback"
+            f"importing the host's code failed: {_first_line(error)}",
+            where=_place_of(error, spec),
+            fix="mend it there, or import it in Python first: what fails is the same",
         ) from error
 
 
@@ -90,16 +95,27 @@ def _call(factory: Any, arguments: dict[str, Any], spec: str) -> Any:
     try:
         return factory(**arguments)
     except Exception as error:
-        raise HostError(f"the factory failed: {_first_line(error)}", where=spec, fix=_mend(error)) from error
+        raise HostError(
+            f"the factory failed: {_first_line(error)}", where=_place_of(error, spec), fix=_mend(error)
+        ) from error
+
+
+def _place_of(error: BaseException, spec: str) -> str:
+    """Name the factory, and the line of somebody's code that raised an error."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{spec}, at {error.filename}:{error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [one for one in frames if not one.filename.startswith(("<", _OURS))]
+    return f"{spec}, at {theirs[-1].filename}:{theirs[-1].lineno}" if theirs else spec
 
 
 def _mend(error: Exception) -> str:
     """Say how to mend what a factory stumbles over."""
     if isinstance(error, ImportError):
         return "install what it imports into this Python environment"
-    if isinstance(error, FileNotFoundError):
+    if isinstance(error, OSError):  # no such file, or no network to download it from
         return "put the file there, or let the factory load none: --checkpoint gives the weights"
-    return "check its arguments (--arg K=V)"
+    return "check its arguments (--arg K=V), or mend that line"
 
 
 def _public_names(module: Any) -> str:

@@ -131,11 +131,36 @@ def test_a_file_whose_imports_are_missing_or_that_fails_says_so(tmp_path: Path) 
     ):
         load(f"{tmp_path / 'a.py'}:Net")
     (tmp_path / "b.py").write_text("1 / 0\n")
-    with pytest.raises(HostError, match="importing the host's code failed: ZeroDivisionError"):
+    with pytest.raises(HostError, match="importing the host's code failed: ZeroDivisionError") as caught:
         load(f"{tmp_path / 'b.py'}:Net")
+    assert caught.value.where.endswith("b.py:1")
     (tmp_path / "c.py").write_text("import sys\nsys.exit(3)\n")
     with pytest.raises(HostError, match="importing the host's code failed: SystemExit: 3"):
         load(f"{tmp_path / 'c.py'}:Net")
+
+
+@pytest.mark.parametrize(
+    ("line", "text", "fix"),
+    [
+        ("assert number > 3", "AssertionError", "or mend that line"),
+        ("import a_library_nobody_has", "ModuleNotFoundError", "install what it imports"),
+        ("open('nowhere.pth')", "FileNotFoundError", "--checkpoint gives the weights"),
+    ],
+)
+def test_the_line_is_named_at_which_a_factory_fails(tmp_path: Path, line: str, text: str, fix: str) -> None:
+    (tmp_path / "parts.py").write_text(f"def make(number):\n    {line}\n")
+    (tmp_path / "net.py").write_text("from parts import make\ndef build():\n    return make(2)\n")
+    with pytest.raises(HostError, match=f"the factory failed: {text}") as caught:
+        load(f"{tmp_path / 'net.py'}:build")
+    assert caught.value.where.endswith("parts.py:2")
+    assert fix in caught.value.fix
+
+
+def test_a_file_that_cannot_be_read_as_python_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text("import torch\ndef build(:\n")
+    with pytest.raises(HostError, match="importing the host's code failed: SyntaxError") as caught:
+        load(f"{tmp_path / 'net.py'}:build")
+    assert caught.value.where.endswith("net.py:2")
 
 
 def test_a_file_of_weights_is_no_network(tmp_path: Path) -> None:
