@@ -10,12 +10,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import nn
 
 from surgeon.errors import HostError
 from surgeon.repository import import_file, local_file, running
 
-_OURS = str(Path(__file__).parents[1])
+_NOT_THEIRS = ("<", str(Path(__file__).parents[1]), str(Path(torch.__file__).parent))
 
 
 def build_host(spec: str, arguments: Mapping[str, Any] | None = None) -> nn.Module:
@@ -105,7 +106,7 @@ def _place_of(error: BaseException, spec: str) -> str:
     if isinstance(error, SyntaxError) and error.filename:
         return f"{spec}, at {error.filename}:{error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)
-    theirs = [one for one in frames if not one.filename.startswith(("<", _OURS))]
+    theirs = [one for one in frames if not one.filename.startswith(_NOT_THEIRS)]
     return f"{spec}, at {theirs[-1].filename}:{theirs[-1].lineno}" if theirs else spec
 
 
