@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from surgeon.parity import compare
 from surgeon.tracing import (
     TOLERANCE,
     Example,
+    TookTooLong,
     check_reads,
     divide_whole,
     eased,
@@ -30,6 +32,7 @@ from surgeon.tracing import (
     real_values,
     run,
     size_limits,
+    time_limit,
     with_sizes,
 )
 from surgeon.tracing import quiet as quiet_loggers
@@ -39,6 +42,8 @@ from .bounding import bind
 from .functional import without_mutation
 from .spelling import spelled_out
 
+TIME_LIMIT = 120.0
+"""Seconds of the processor for a graph of free sizes, six times what SwinUNETR 3-D takes."""
 _CHECKS = {torch.ops.aten._assert_scalar.default, torch.ops.aten._assert_tensor_metadata.default}
 _EXPORTERS = ("torch.export", "torch.onnx", "torch._export", "onnxscript", "onnx_ir")
 
@@ -172,7 +177,19 @@ def leaves_of(example: Example) -> list[Tensor]:
 
 
 def export_program(model: nn.Module, example: Example, freedom: Freedom) -> ExportedProgram:
-    """Export a network with that freedom, or raise what torch.export raises."""
+    """Export a network with that freedom, or raise what torch.export raises.
+
+    Raises:
+        TimeoutError: torch.export reasons about free sizes without end, as about roots of them.
+    """
+    try:
+        with time_limit(TIME_LIMIT if freedom.sizes else math.inf):
+            return _program(model, example, freedom)
+    except TookTooLong as problem:
+        raise TimeoutError(f"torch.export took longer than {TIME_LIMIT:.0f} seconds") from problem
+
+
+def _program(model: nn.Module, example: Example, freedom: Freedom) -> ExportedProgram:
     # A dimension of size 1 is taken for a constant: the batch is traced with two.
     if freedom.batch and batch_size(example) == 1:
         example = map_tensors(example, lambda x: torch.cat([x, x]) if x.ndim and x.shape[0] == 1 else x)

@@ -5,6 +5,7 @@ from .easing import eased
 from .guiding import check_reads, real_values
 from .inputs import as_example, grown, image_shapes, map_tensors, with_sizes
 from .ladder import private_graph, trace
+from .limits import TookTooLong, time_limit
 from .quieting import quiet
 from .replay import TOLERANCE, annotate_shapes, first_line, run
 from .scripts import is_script
@@ -18,6 +19,7 @@ __all__ = [
     "Example",
     "Limits",
     "Replay",
+    "TookTooLong",
     "Trace",
     "TraceSummary",
     "Way",
@@ -40,6 +42,7 @@ __all__ = [
     "real_values",
     "run",
     "size_limits",
+    "time_limit",
     "trace",
     "with_sizes",
 ]

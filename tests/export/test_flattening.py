@@ -1,8 +1,9 @@
 import math
+import time
 
 import pytest
 import torch
-from surgeon.export import Freedom, flatten, to_onnx
+from surgeon.export import Freedom, flatten, flattening, to_onnx
 from surgeon.export.flattening import export_program
 from torch import nn
 
@@ -36,6 +37,20 @@ def test_checks_of_types_do_not_read_what_the_network_computes():
 
     flat = flatten(Cast().eval(), Example((image(),), {}))
     assert not [node for node in flat.graph_module.graph.nodes if "assert" in str(node.target)]
+
+
+def test_free_sizes_over_which_torch_reasons_for_too_long_are_given_up(monkeypatch):
+    class Brooding(nn.Module):
+        def forward(self, x):
+            end = time.process_time() + 5.0
+            while isinstance(x.shape[2], torch.SymInt) and time.process_time() < end:
+                pass
+            return 2 * x
+
+    monkeypatch.setattr(flattening, "TIME_LIMIT", 0.1)
+    flat = flatten(Brooding().eval(), Example((image(),), {}))
+    assert flat.freedom is Freedom.BATCH
+    assert flat.refusals[0].reason == "torch.export took longer than 0 seconds"
 
 
 def test_a_network_of_one_size_falls_back_and_says_why():
