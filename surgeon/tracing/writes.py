@@ -26,6 +26,8 @@ _FRESH = (
     "clone",
     "scatter",
 )
+# They may give back the very tensor that they are given: `zeros(...).float().to(device)`.
+_GIVEN_ON = (_ATEN.to.dtype, _ATEN.to.device, _ATEN.to.dtype_layout, _ATEN.contiguous.default)
 
 
 def writes_to_values(graph: fx.Graph) -> None:
@@ -64,6 +66,12 @@ def _views(write: Node) -> list[Node]:
 
 
 def _is_fresh(base: Node) -> bool:
+    """Tell whether nobody else holds a tensor's memory."""
+    if base.target in _GIVEN_ON:
+        source = base.args[0]
+        assert isinstance(source, Node)
+        others = [user for user in source.users if user is not base and "_assert" not in str(user.target)]
+        return not others and _is_fresh(source)
     return base.op == "call_function" and any(word in str(base.target) for word in _FRESH)
 
 
