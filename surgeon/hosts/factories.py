@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import torch
 from torch import nn
 
 from surgeon.errors import HostError
 from surgeon.repository import import_file, local_file, running
 
-_NOT_THEIRS = ("<", str(Path(__file__).parents[1]), str(Path(torch.__file__).parent))
+from .blame import asks_for_a_gpu, line_of
 
 
 def build_host(spec: str, arguments: Mapping[str, Any] | None = None) -> nn.Module:
@@ -102,12 +100,9 @@ def _call(factory: Any, arguments: dict[str, Any], spec: str) -> Any:
 
 
 def _place_of(error: BaseException, spec: str) -> str:
-    """Name the factory, and the line of somebody's code that raised an error."""
-    if isinstance(error, SyntaxError) and error.filename:
-        return f"{spec}, at {error.filename}:{error.lineno}"
-    frames = traceback.extract_tb(error.__traceback__)
-    theirs = [one for one in frames if not one.filename.startswith(_NOT_THEIRS)]
-    return f"{spec}, at {theirs[-1].filename}:{theirs[-1].lineno}" if theirs else spec
+    """Name the factory, and the line that raised an error."""
+    line = line_of(error)
+    return f"{spec}, at {line}" if line else spec
 
 
 def _mend(error: Exception) -> str:
@@ -116,6 +111,8 @@ def _mend(error: Exception) -> str:
         return "install what it imports into this Python environment"
     if isinstance(error, OSError):  # no such file, or no network to download it from
         return "put the file there, or let the factory load none: --checkpoint gives the weights"
+    if asks_for_a_gpu(error):
+        return "let it load with map_location='cpu' and call no .cuda(), or run it where there is a GPU"
     return "check its arguments (--arg K=V), or mend that line"
 
 

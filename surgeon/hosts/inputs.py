@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from surgeon.errors import InputError
 from surgeon.parity import tensors_in
 from surgeon.statistics import kept_statistics
 
+from .blame import asks_for_a_gpu, line_of
 from .programs import first_weight
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -144,11 +144,16 @@ def _explained(module: nn.Module, inputs: tuple[Any, ...], error: Exception) -> 
             fix="give --input once for each of them, in this order, each with its own shape",
         )
     first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    if asks_for_a_gpu(error):
+        return InputError(
+            f"the network asks for a GPU, and there is none: {first}",
+            where=line_of(error) or type(module).__name__,
+            fix="let it work on the device of its input (x.device), or run this where there is a GPU",
+        )
     if isinstance(error, NameError | AttributeError | ImportError):
-        frame = traceback.extract_tb(error.__traceback__)[-1]
         return InputError(
             f"the network's own code fails: {type(error).__name__}: {first}",
-            where=f"{frame.filename}:{frame.lineno}",
+            where=line_of(error) or type(module).__name__,
             fix="mend it there, install what it asks for, or give the inputs that it works with",
         )
     misfit, fix = _misfit(module, inputs)

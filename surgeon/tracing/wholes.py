@@ -1,4 +1,4 @@
-"""`int()` of a free size and `len()` of a tensor, as many a network takes them: sizes that stay free."""
+"""`int()` and roots of a free size and `len()` of a tensor, as many a network takes them: they stay free."""
 
 from __future__ import annotations
 
@@ -60,11 +60,36 @@ def sizes_kept_free(host: nn.Module, *, marked: bool = False) -> Iterator[None]:
     for space, name in places:
         space[name] = _STAND_INS[name]
     try:
-        with FreeForms(marked=marked):
+        with FreeForms(marked=marked), _roots_kept_free():
             yield
     finally:
         for space, name in places:
             del space[name]
+
+
+@contextlib.contextmanager
+def _roots_kept_free() -> Iterator[None]:
+    """Let `math.sqrt` of a free number, and numpy's `sqrt`, `ceil` and `floor`, be free.
+
+    numpy asks an object that it does not know for a method of the function's name.
+    """
+    native: Any = math.sqrt
+    kinds = (torch.SymInt, torch.SymFloat)
+    methods = {"sqrt": lambda x: x**0.5, "ceil": math.ceil, "floor": math.floor}
+    places = [(kind, name) for kind in kinds for name in methods if not hasattr(kind, name)]
+    for kind, name in places:
+        setattr(kind, name, methods[name])
+
+    def root(number: Any, /) -> Any:
+        return number**0.5 if isinstance(number, kinds) else native(number)
+
+    math.sqrt = root
+    try:
+        yield
+    finally:
+        math.sqrt = native
+        for kind, name in places:
+            delattr(kind, name)
 
 
 _STAND_INS: dict[str, Any] = {"int": _Whole, "len": _length}

@@ -14,6 +14,7 @@ from surgeon.errors import ExportError
 from surgeon.tracing import trace
 from tests.core.tracing.test_freeing import Coordinates
 from tests.core.tracing.test_pooling import POOLS, Weighing
+from tests.core.tracing.test_wholes import Rooted
 
 from .networks import stir
 
@@ -90,6 +91,15 @@ def test_coordinates_are_exported_for_all_sizes(tmp_path):
     network, x = stir(Coordinates()), torch.rand(2, 1, 9, 21)
     artifact = to_onnx(network, torch.rand(1, 1, 12, 16), tmp_path / "out")
     assert artifact.freedom is Freedom.BATCH_AND_SIZES
+    found = run_session(open_session(artifact.model), [x])[0]
+    torch.testing.assert_close(found, network(x), atol=1e-5, rtol=1e-4)
+
+
+def test_roots_of_sizes_are_exported_for_all_sizes(tmp_path):
+    network = stir(Rooted())
+    artifact = to_onnx(network, torch.rand(1, 1, 12, 16), tmp_path / "out")
+    assert artifact.freedom is Freedom.BATCH_AND_SIZES
+    x = torch.rand(2, 1, 9, 21)
     found = run_session(open_session(artifact.model), [x])[0]
     torch.testing.assert_close(found, network(x), atol=1e-5, rtol=1e-4)
 

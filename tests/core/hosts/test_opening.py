@@ -610,6 +610,24 @@ def test_a_network_that_looks_at_its_input_itself_is_quoted() -> None:
     assert caught.value.where == "eight channels, please"
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_network_or_factory_that_asks_for_a_gpu_is_told_that_there_is_none(tmp_path: Path) -> None:
+    class Moving(nn.Conv2d):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) + torch.ones(1).cuda()
+
+    with pytest.raises(InputError, match="asks for a GPU, and there is none") as caught:
+        try_inputs(Moving(1, 1, 1), (torch.rand(1, 1, 64, 64),))
+    assert "test_opening.py:" in caught.value.where
+    assert "x.device" in caught.value.fix
+    net = tmp_path / "moved.py"
+    net.write_text("import torch\ndef build():\n    return torch.nn.Conv2d(1, 1, 1).cuda()\n")
+    with pytest.raises(HostError, match="the factory failed") as refused:
+        load(f"{net}:build")
+    assert refused.value.where.endswith("moved.py:3")
+    assert "map_location='cpu'" in refused.value.fix
+
+
 def test_a_mistake_in_the_code_of_a_network_is_named_with_its_line() -> None:
     class Forgotten(nn.Conv2d):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

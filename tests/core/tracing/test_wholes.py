@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import operator
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -57,8 +59,33 @@ def test_a_size_over_a_whole_number_is_divided_without_rounding():
     assert not [node for node in graph.nodes if node.target is operator.truediv]
 
 
-def test_nothing_stands_in_for_int_and_len_afterwards():
+class Rooted(nn.Module):
+    """Scales by roots of sizes, and finds a square's side by one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.last = conv(1, 4), conv(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x) * np.sqrt(x.shape[3])
+        side = int(math.sqrt(x.shape[2] * x.shape[2]))
+        rows = x.view(x.shape[0], x.shape[1], side, -1) / math.sqrt(x.shape[2] * x.shape[3])
+        return self.last(rows[:, :, : int(np.ceil(x.shape[2]))] * math.sqrt(2.0))
+
+
+def test_sizes_whose_roots_are_taken_stay_free():
+    host = Rooted().eval()
+    traced = trace(host, torch.rand(1, 1, 12, 16))
+    assert traced.summary.way is Way.EXPORT_FREE
+    x = torch.rand(2, 1, 9, 21)
+    torch.testing.assert_close(traced.graph_module(x), host(x))
+
+
+def test_nothing_stands_in_for_int_len_and_roots_afterwards():
+    native = math.sqrt
     trace(Windowed(), image())
+    assert math.sqrt is native
+    assert not hasattr(torch.SymFloat, "ceil")
     assert "int" not in globals()
     assert "len" not in globals()
 
