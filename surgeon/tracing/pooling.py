@@ -53,7 +53,8 @@ class WholePool:
         x, window, stride = given["input"], given["kernel_size"], given.get("stride")
         sides = _for_each(window, x.ndim - 2)
         steps = _for_each(window if stride in (None, []) else stride, x.ndim - 2)
-        if not any(isinstance(side, torch.SymInt) for side in sides) or not _is_plain(given):
+        is_free = any(isinstance(side, torch.SymInt) for side in sides)
+        if not is_free or not _is_plain(given) or len(sides) != x.ndim - 2:  # an image without a batch
             return None
         found = []
         for axis, (side, step, size) in enumerate(zip(sides, steps, x.shape[2:], strict=True), start=2):

@@ -59,6 +59,7 @@ def test_in_one_and_three_dimensions_too(dims: int, pool: Callable[..., Tensor])
 
 
 OTHERS: dict[str, Pool] = {
+    "without a batch": lambda x: F.avg_pool2d(x[0], (x.size(2), x.size(3))),
     "padded": lambda x: F.avg_pool2d(x, (x.size(2), x.size(3)), padding=1)[..., :1, :1],
     "half": lambda x: F.avg_pool2d(x, (x.size(2) // 2, x.size(3)), stride=x.size(2) // 2)[..., :1, :],
     "weighed": lambda x: F.avg_pool2d(x, (x.size(2), x.size(3)), divisor_override=3),
