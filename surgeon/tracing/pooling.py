@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, library
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.nn import functional as F
 
@@ -87,7 +87,7 @@ def _for_each(value: Any, axes: int) -> tuple[Any, ...]:
     return values * axes if len(values) == 1 else values
 
 
-@torch.library.custom_op("surgeon::pool_whole", mutates_args=())
+@library.custom_op("surgeon::pool_whole", mutates_args=())
 def pool_whole(x: Tensor, kind: str, axes: Sequence[int]) -> Tensor:
     """Pool all positions along some axes: what marks such a pool in a graph.
 
