@@ -134,14 +134,14 @@ class Halves:
             if parts is None:
                 return
             self.names, self._first, self._second = parts
+            _copy_overwritten(self._second, self.features(example))
             if self._equal(whole, example, allowed):
                 return
         self.names = ()
 
     def _equal(self, whole: Any, example: Tensor, allowed: float) -> bool:
-        """Tell whether the halves give what the whole gives, and leave the features as they are."""
+        """Tell whether the halves give what the whole gives."""
         features = self.features(example.clone(memory_format=self.layout))
-        self._second = _copying(self._second, [feature.clone() for feature in features])
         difference = compare(whole, self.finish(features))
         equal = difference.equal or difference.relative <= allowed
         self.by_case = equal and all(f.ndim > 0 and len(f) == len(example) for f in features)
@@ -170,13 +170,14 @@ def _divide(
     return tuple(node.name for node in passed), first, _part(module, rest, passed, None)
 
 
-def _copying(second: fx.GraphModule, features: Sequence[Tensor]) -> fx.GraphModule:
-    """Have a second half copy what it overwrites of its inputs (`up += skip`): they are kept.
+def _copy_overwritten(second: fx.GraphModule, features: Sequence[Tensor]) -> None:
+    """Have a second half, changed in place, copy what it overwrites of its inputs (`up += skip`).
 
     Args:
-        second: is changed.
-        features: for a trial, in which they may be overwritten.
+        second: its inputs may be kept, and are to stay as they are.
+        features: for a trial, which leaves them overwritten.
     """
+    features = [feature.clone() for feature in features]  # some may share their memory
     versions = [feature._version for feature in features]
     second(*features)
     inputs = [node for node in second.graph.nodes if node.op == "placeholder"]
@@ -187,7 +188,6 @@ def _copying(second: fx.GraphModule, features: Sequence[Tensor]) -> fx.GraphModu
             copied = second.graph.call_function(torch.ops.aten.clone.default, (node,))
         node.replace_all_uses_with(copied, lambda user, made=copied: user is not made)
     second.recompile()
-    return second
 
 
 def _border(nodes: Sequence[fx.Node], influenced: set[fx.Node]) -> tuple[list[fx.Node], set[fx.Node]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from pathlib import Path
 
 import torch
 
-_NOT_THEIRS = ("<", str(Path(__file__).parents[1]), str(Path(torch.__file__).parent))
+_OURS, _TORCHS = (f"{folder}{os.sep}" for folder in (Path(__file__).parents[1], Path(torch.__file__).parent))
 
 
 def line_of(error: BaseException) -> str:
@@ -15,7 +16,7 @@ def line_of(error: BaseException) -> str:
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)
-    theirs = [one for one in frames if not one.filename.startswith(_NOT_THEIRS)]
+    theirs = [one for one in frames if not one.filename.startswith(("<", _OURS, _TORCHS))]
     return f"{theirs[-1].filename}:{theirs[-1].lineno}" if theirs else ""
 
 

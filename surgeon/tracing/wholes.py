@@ -69,27 +69,27 @@ def sizes_kept_free(host: nn.Module, *, marked: bool = False) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _roots_kept_free() -> Iterator[None]:
-    """Let `math.sqrt` of a free number, and numpy's `sqrt`, `ceil` and `floor`, be free.
+    """Let `math.sqrt` of a free number, and numpy's `sqrt`, `ceil` and `floor` of a free size, be free.
 
-    numpy asks an object that it does not know for a method of the function's name.
+    numpy asks an object that it does not know for a method of the function's name; of a free number that is
+    no whole one, as `np.ceil(h / 2)` has it, it takes the value before that.
     """
     native: Any = math.sqrt
-    kinds = (torch.SymInt, torch.SymFloat)
-    methods = {"sqrt": lambda x: x**0.5, "ceil": math.ceil, "floor": math.floor}
-    places = [(kind, name) for kind in kinds for name in methods if not hasattr(kind, name)]
-    for kind, name in places:
-        setattr(kind, name, methods[name])
 
     def root(number: Any, /) -> Any:
-        return number**0.5 if isinstance(number, kinds) else native(number)
+        return number**0.5 if isinstance(number, torch.SymInt | torch.SymFloat) else native(number)
 
+    methods = {"sqrt": root, "ceil": math.ceil, "floor": math.floor}
+    own = [name for name in methods if not hasattr(torch.SymInt, name)]
+    for name in own:
+        setattr(torch.SymInt, name, lambda size, name=name: methods[name](size))
     math.sqrt = root
     try:
         yield
     finally:
         math.sqrt = native
-        for kind, name in places:
-            delattr(kind, name)
+        for name in own:
+            delattr(torch.SymInt, name)
 
 
 _STAND_INS: dict[str, Any] = {"int": _Whole, "len": _length}

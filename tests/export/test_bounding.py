@@ -104,7 +104,7 @@ def test_a_file_refuses_sizes_between_the_steps_in_which_its_network_goes_one_wa
 
 
 class _CutToFit(torch.nn.Module):
-    """Brings a decoder's map back to the image's size where that is no multiple of four."""
+    """Brings a decoder's map back to the image's size where that is not two beyond a multiple of four."""
 
     def __init__(self):
         super().__init__()
@@ -120,12 +120,11 @@ class _CutToFit(torch.nn.Module):
 def test_a_graph_whose_output_has_another_shape_between_steps_refuses_these_sizes(tmp_path):
     torch.manual_seed(0)
     host = _CutToFit().eval()
-    size = next(n for n in range(16, 24) if host.up(host.down(torch.rand(1, 1, n, n))).shape[2] == n + 2)
-    export = to_onnx(host, torch.randn(1, 1, size, size), tmp_path / "out")
+    export = to_onnx(host, torch.randn(1, 1, 18, 18), tmp_path / "out")
     assert export.limits is not None
     assert export.limits.step == 4
     with pytest.raises(InputError, match="in steps of 4"):
-        Runner(export.model)(torch.randn(1, 1, size + 1, size))
+        Runner(export.model)(torch.randn(1, 1, 19, 18))
 
 
 class OneWay(torch.nn.Module):

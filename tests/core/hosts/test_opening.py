@@ -19,6 +19,7 @@ import surgeon
 from surgeon.checkpoints import fingerprint
 from surgeon.errors import CheckpointError, HostError, InputError
 from surgeon.hosts import guess_inputs, load, open_host, spatial_axes, try_inputs
+from surgeon.hosts.blame import line_of
 
 NET = """
 import torch
@@ -154,6 +155,13 @@ def test_the_line_is_named_at_which_a_factory_fails(tmp_path: Path, line: str, t
         load(f"{tmp_path / 'net.py'}:build")
     assert caught.value.where.endswith("parts.py:2")
     assert fix in caught.value.fix
+
+
+def test_a_package_whose_name_begins_as_torchs_does_is_somebodys_code() -> None:
+    file = f"{Path(torch.__file__).parent}seg/net.py"
+    with pytest.raises(ZeroDivisionError) as caught:
+        exec(compile("1 / 0", file, "exec"), {})
+    assert line_of(caught.value) == f"{file}:1"
 
 
 def test_a_file_that_cannot_be_read_as_python_is_named_with_its_line(tmp_path: Path) -> None:
