@@ -4,19 +4,21 @@ A repository's `utils.py`, `search.py` or `export.py` must neither hide an insta
 be hidden by it. So its modules live in `sys.modules` under a private prefix, and an `import utils` in one of
 them is answered from the repository first. `sys.path` stays as it is, and imports inside functions that run
 later are answered in the same way, from what a file put on `sys.path` too; imports by name are answered by
-`surgeon.aliases`.
+`surgeon.aliases`. A folder of installed packages (`pip install --target`) that a file puts on `sys.path` is
+left at its end: such packages keep their names, which some of them know themselves by.
 """
 
 from __future__ import annotations
 
 import builtins
+import functools
 import hashlib
 import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES, ModuleSpec, PathFinder, SourceFileLoader
 from importlib.metadata import Distribution, DistributionFinder, MetadataPathFinder
 from pathlib import Path
 from types import ModuleType
@@ -79,14 +81,15 @@ def import_file(file: Path) -> ModuleType:
         with answering(repository):
             return repository.load(".".join((prefix, *parts)))
     finally:
-        repository.search_also(folder for folder in sys.path if folder not in path_before)
-        sys.path[:] = path_before
+        added = [folder for folder in sys.path if folder not in path_before]
+        packages = [folder for folder in added if _holds_packages(Path(folder))]
+        repository.search_also(folder for folder in added if folder not in packages)
+        sys.path[:] = [*path_before, *packages]
 
 
 # How many folders above a file are searched for what it imports.
 _HIGHEST = 4
 _repositories: dict[str, _Repository] = {}  # by prefix
-# In these lie installed packages, which are never a repository's own.
 _OF_PACKAGES = ("site-packages", "dist-packages")
 
 
@@ -212,7 +215,7 @@ def _offers(folder: Path, top: str, inner: str, other: ModuleSpec | None) -> boo
         inner: what is wanted of it; may be empty.
         other: what else is called so.
     """
-    if folder.name in _OF_PACKAGES:
+    if _holds_packages(folder):
         return False
     if _module_in(folder, top):
         return True
@@ -224,8 +227,16 @@ def _offers(folder: Path, top: str, inner: str, other: ModuleSpec | None) -> boo
     return has_it and (free or (inner != "" and not _is_installed(f"{top}.{inner}")))
 
 
+@functools.cache
+def _holds_packages(folder: Path) -> bool:
+    """Whether packages are installed in a folder, which are never a repository's own."""
+    return folder.name in _OF_PACKAGES or any(folder.glob("*.dist-info"))
+
+
 def _module_in(folder: Path, top: str) -> Path | None:
-    files = (folder / top / "__init__.py", folder / f"{top}.py")
+    # Compiled ones too: what `setup.py build_ext --inplace` puts beside the files that use it.
+    suffixes = (*EXTENSION_SUFFIXES, *SOURCE_SUFFIXES)
+    files = (folder / top / "__init__.py", *(folder / f"{top}{suffix}" for suffix in suffixes))
     return next((file for file in files if file.is_file()), None)
 
 

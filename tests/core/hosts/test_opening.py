@@ -6,6 +6,7 @@ import copy
 import importlib
 import importlib.util
 import pickle
+import shutil
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -413,12 +414,42 @@ def test_what_a_file_put_on_sys_path_is_found_by_its_functions_as_well(tmp_path:
     assert "lib_of_parts" not in sys.modules
 
 
-def test_a_package_installed_in_a_folder_on_sys_path_tells_its_version(tmp_path: Path) -> None:
+def test_packages_of_a_folder_that_pip_installed_into_keep_their_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "vendor" / "lib_of_names"
+    package.mkdir(parents=True)
+    (tmp_path / "vendor" / "lib_of_names-1.5.dist-info").mkdir()
+    (package / "net.py").write_text(NET)
+    # Compiled modules and lazy packages look themselves up in sys.modules.
+    (package / "__init__.py").write_text("import sys\nsys.modules['lib_of_names'].found = True\n")
+    (tmp_path / "net.py").write_text(
+        f"import sys\nsys.path.insert(0, {str(package.parent)!r})\n"
+        "def build():\n    from lib_of_names.net import Net\n    return Net()\n"
+    )
+    before = list(sys.path)
+    monkeypatch.setattr(sys, "path", list(before))
+    try:
+        assert type(load(f"{tmp_path / 'net.py'}:build")).__module__ == "lib_of_names.net"
+        assert sys.path == [*before, str(package.parent)]
+    finally:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "lib_of_names"]:
+            del sys.modules[name]
+
+
+def test_a_compiled_module_beside_a_file_is_found(tmp_path: Path) -> None:
+    compiled = pytest.importorskip("markupsafe._speedups").__file__
+    shutil.copy(compiled, tmp_path)
+    (tmp_path / "net.py").write_text("import _speedups\n" + NET)
+    assert isinstance(load(f"{tmp_path / 'net.py'}:Net"), nn.Module)
+
+
+def test_a_package_in_a_folder_on_sys_path_tells_its_version(tmp_path: Path) -> None:
     parts = tmp_path / "vendor" / "lib_with_version"
-    told = tmp_path / "vendor" / "lib_with_version-1.5.dist-info"
+    told = tmp_path / "vendor" / "lib_with_version.egg-info"
     parts.mkdir(parents=True)
     told.mkdir()
-    (told / "METADATA").write_text("Metadata-Version: 2.1\nName: lib-with-version\nVersion: 1.5\n")
+    (told / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: lib-with-version\nVersion: 1.5\n")
     (parts / "__init__.py").write_text(
         "import importlib.metadata\nfrom torch import nn\n"
         "assert importlib.metadata.version('lib-with-version') == '1.5'\n"
