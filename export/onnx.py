@@ -70,7 +70,7 @@ def build_model(
         UntranslatableError: an operation has no translation.
     """
     try:
-        with quiet(), _without_pairs():
+        with quiet(), _without_pairs(), torch.no_grad():
             made = torch.onnx.export(
                 program,
                 dynamo=True,

@@ -7,7 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, fx
+from torch.utils import _pytree as pytree
+
+from .complex_numbers import roll, shift, shift_back, way_of_complex
 
 aten = torch.ops.aten
 
@@ -89,18 +93,65 @@ def normalise_by_batch(x: Tensor, weight: Tensor | None, bias: Tensor | None, *r
     return out
 
 
-def _way(node: fx.Node) -> Callable[..., Tensor] | None:
+def deconvolve(x: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
+    """Compute a transposed convolution to a size that is known when it runs (`output_size`).
+
+    ONNX knows how much to pad its output by when the file is written. Padding adds positions at the end and
+    changes none, so as many as there may be are computed, and the last ones cut off.
+
+    Args:
+        x: `(N, C, *spatial)`.
+        weight: `(C, O / groups, *kernel)`.
+        bias: `(O,)`.
+        rest: stride, padding, output padding, groups and dilation, as torch has them.
+    """
+    rank = weight.ndim - 2
+    stride, padding, output_padding, *others = rest
+    groups = others[0] if others else 1
+    dilation = others[1] if others[1:] else [1]
+    per_axis = (stride, padding, output_padding, dilation)
+    steps, cuts, back, gaps = (tuple(each) * (rank // len(each)) for each in per_axis)
+    most = [max(step, gap) - 1 for step, gap in zip(steps, gaps, strict=True)]
+    convolve = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[rank - 1]
+    out = convolve(x, weight, bias, steps, cuts, most, groups, gaps)
+    for axis in range(rank):
+        whole = (x.shape[2 + axis] - 1) * steps[axis] - 2 * cuts[axis]
+        whole = whole + gaps[axis] * (weight.shape[2 + axis] - 1) + 1
+        out = out.narrow(2 + axis, 0, whole + back[axis])
+    return out
+
+
+def rectify(x: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, *_: Any) -> Tensor:
+    """Compute a ReLU of random slope as it is outside of training: with the mean slope."""
+    return F.leaky_relu(x, (lower + upper) / 2)
+
+
+def _way(node: fx.Node) -> Callable[..., Any] | None:
     """Return the function to write a node by, None to leave it."""
-    if node.target is aten.affine_grid_generator.default and _has_free_size(node.args[1]):
-        return affine_grid
-    if node.target is aten.scaled_dot_product_attention.default:
-        query = node.args[0]
-        assert isinstance(query, fx.Node)
-        return attend if query.meta["val"].ndim == 3 else None
-    if node.target is aten.batch_norm.default and node.args[5]:
-        return normalise_by_batch
-    return None
+    applies, way = _WAYS.get(node.target, (None, None))
+    if applies is not None and applies(*node.args):
+        return way
+    return way_of_complex(node)
 
 
-def _has_free_size(sizes: Any) -> bool:
-    return any(isinstance(size, fx.Node) for size in sizes[2:])
+def _is_open(sizes: Any) -> bool:
+    return any(isinstance(size, fx.Node) for size in pytree.tree_leaves(sizes))
+
+
+def _is_deconvolution_to_size(*args: Any) -> bool:
+    return _is_open(args[5:6])
+
+
+# By operation: whether one with these arguments is written, and by what.
+_WAYS: dict[Any, tuple[Callable[..., bool], Callable[..., Any]]] = {
+    aten.affine_grid_generator.default: (lambda _theta, size, *_: _is_open(size[2:]), affine_grid),
+    aten.batch_norm.default: (lambda *args: bool(args[5]), normalise_by_batch),
+    aten.conv_transpose1d.default: (_is_deconvolution_to_size, deconvolve),
+    aten.conv_transpose2d.input: (_is_deconvolution_to_size, deconvolve),
+    aten.conv_transpose3d.input: (_is_deconvolution_to_size, deconvolve),
+    aten.fft_fftshift.default: (lambda *_: True, shift),
+    aten.fft_ifftshift.default: (lambda *_: True, shift_back),
+    aten.roll.default: (lambda _x, shifts, *_: _is_open(shifts), roll),
+    aten.rrelu.default: (lambda *args: not any(args[3:4]), rectify),
+    aten.scaled_dot_product_attention.default: (lambda query, *_: query.meta["val"].ndim == 3, attend),
+}

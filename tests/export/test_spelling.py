@@ -3,7 +3,7 @@
 import pytest
 import torch
 from surgeon.export import open_session, run_session, to_onnx
-from surgeon.export.spelling import affine_grid, attend, normalise_by_batch
+from surgeon.export.spelling import affine_grid, attend, deconvolve, normalise_by_batch
 from torch import nn
 from torch.nn import functional as F
 
@@ -79,7 +79,41 @@ def test_a_norm_of_the_batch_is_torchs(affine):
     torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize("kind", [Turned, Attending, Training])
+class Sized(nn.Module):
+    """A transposed convolution to the size of what it meets, as in ENet."""
+
+    def __init__(self):
+        super().__init__()
+        self.down = nn.Conv2d(1, 4, 3, stride=2, padding=1)
+        self.up = nn.ConvTranspose2d(4, 3, 3, stride=2, padding=1)
+
+    def forward(self, x):
+        return self.up(self.down(x).relu(), output_size=x.shape[2:]) + x
+
+
+@pytest.mark.parametrize(
+    ("rank", "stride", "padding", "back", "groups", "dilation"),
+    [(1, [2], [1], [0], 1, [1]), (2, [2, 3], [1, 0], [1, 2], 2, [1]), (3, [1], [2], [1, 0, 1], 1, [2])],
+)
+def test_a_transposed_convolution_to_a_size_is_torchs(rank, stride, padding, back, groups, dilation):
+    x, weight = torch.randn(2, 4, *(6, 7, 5)[:rank]), torch.randn(4, 3, *(3, 4, 3)[:rank])
+    how = weight, torch.randn(3 * groups), stride, padding, back, groups, dilation
+    convolve = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[rank - 1]
+    torch.testing.assert_close(deconvolve(x, *how), convolve(x, *how))
+
+
+class Sloped(nn.Module):
+    """A ReLU whose slope is random in training."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(1, 4, 3), nn.RReLU(), nn.Conv2d(4, 2, 1), nn.RReLU(0.3, 0.5))
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+@pytest.mark.parametrize("kind", [Turned, Attending, Training, Sized, Sloped])
 def test_a_network_with_it_is_exported_with_free_sizes(kind, tmp_path):
     network = stir(kind())
     artifact = to_onnx(network, torch.rand(1, 1, 8, 8), tmp_path / "out")
