@@ -11,10 +11,9 @@ from typing import Any
 
 from torch import nn
 
+from surgeon.blame import asks_for_a_gpu, line_of
 from surgeon.errors import HostError
 from surgeon.repository import import_file, local_file, running
-
-from .blame import asks_for_a_gpu, line_of
 
 
 def build_host(spec: str, arguments: Mapping[str, Any] | None = None) -> nn.Module:

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from surgeon.blame import asks_for_a_gpu, line_of
 from surgeon.checkpoints import script_constants
 from surgeon.errors import InputError
 from surgeon.parity import tensors_in
 from surgeon.statistics import kept_statistics
 
-from .blame import asks_for_a_gpu, line_of
 from .programs import first_weight
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)

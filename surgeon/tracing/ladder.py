@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,6 +9,7 @@ from typing import Any
 
 from torch import fx, nn
 
+from surgeon.blame import frame_of
 from surgeon.errors import InputError, TraceError
 from surgeon.wrappers import innermost
 
@@ -300,26 +300,9 @@ def _describe(outcome: Replay) -> str:
 
 def _blame(problem: BaseException) -> str:
     """Say what a tracer stumbled over, with the file and line of the host's code."""
-    frames = [f for f in traceback.extract_tb(problem.__traceback__) if not _is_machinery(f.filename)]
-    place = f"{_PLACE}{frames[-1].filename}:{frames[-1].lineno} (`{frames[-1].line}`)" if frames else ""
+    frame = frame_of(problem)
+    place = f"{_PLACE}{frame.filename}:{frame.lineno} (`{frame.line}`)" if frame else ""
     return f"{first_line(problem)}{place}"
-
-
-def _is_machinery(filename: str) -> bool:
-    return any(
-        part in filename
-        for part in (
-            "/torch/",
-            "/sympy/",
-            "<eval_with_key>",
-            "/contextlib.py",
-            __file__,
-            "/tracing/guiding.py",
-            "/tracing/scripts.py",
-            "/tracing/ways.py",
-            "/tracing/replay.py",
-        )
-    )
 
 
 def _no_way(subject: _Subject, attempts: list[Attempt]) -> TraceError:

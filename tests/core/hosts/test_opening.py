@@ -17,10 +17,10 @@ import torch
 from torch import nn
 
 import surgeon
+from surgeon.blame import line_of
 from surgeon.checkpoints import fingerprint
 from surgeon.errors import CheckpointError, HostError, InputError
 from surgeon.hosts import guess_inputs, load, open_host, spatial_axes, try_inputs
-from surgeon.hosts.blame import line_of
 
 NET = """
 import torch

@@ -179,6 +179,20 @@ def test_an_error_names_each_line_that_cannot_be_traced_once():
     assert "guiding.py" not in caught.value.where
 
 
+class Counting(nn.Module):
+    """Makes a tensor whose size is a value of its input."""
+
+    def forward(self, x):
+        return x[..., :1] * torch.ones(int(x.amax()) + 1)
+
+
+def test_an_error_within_a_function_of_torch_names_the_line_that_called_it():
+    with pytest.raises(TraceError) as caught:
+        trace(Counting(), image())
+    assert "test_tracing.py" in caught.value.where
+    assert "surgeon/tracing" not in caught.value.where
+
+
 def test_sizes_that_go_through_tensors_are_traced_and_stay_free(capfd):
     host = conditional.CropsByTensor().eval()
     traced = trace(host, image(size=16))
