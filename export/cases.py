@@ -14,7 +14,7 @@ from surgeon.errors import ExportError, InputError
 from surgeon.tracing import Example, Limits, as_example, image_shapes, map_tensors
 
 from .flattening import Freedom, batch_size
-from .gate import Case, Gate
+from .gate import Case, Gate, within
 
 _STEPS = (1, 2, 4, 8, 16, 32, 64, 128)
 _SMALLEST_TRIED = 6
@@ -139,7 +139,7 @@ def _further_sizes(
 def small_example(example: Example, freedom: Freedom, sizes: Sizes) -> Example:
     """Return the smallest inputs an export was proved on."""
     small = _with_batch(example, 1) if freedom.batch else example
-    return _sized(small, sizes.smallest, 30) if freedom.sizes else _noise(small, 30)
+    return within(_sized(small, sizes.smallest, 30) if freedom.sizes else _noise(small, 30), example)
 
 
 def _largest_axes(
@@ -163,7 +163,7 @@ def step_of_sizes(host: Callable[[Example], Any], example: Example) -> int:
     """Return the smallest step to a larger spatial size that a network runs at; 0 where it takes none."""
     for step in _STEPS:
         try:
-            host(_sized(example, tuple(size + step for size in _spatial(example)), 20))
+            host(within(_sized(example, tuple(size + step for size in _spatial(example)), 20), example))
         except Exception:  # noqa: BLE001 - a host may refuse a size in any way
             continue
         return step
@@ -178,7 +178,7 @@ def step_of_depth(host: Callable[[Example], Any], example: Example) -> int:
     depth, *rest = _spatial(example)
     for step in _STEPS if len(rest) == 2 else ():
         try:
-            host(_sized(example, (depth + step, *rest), 29))
+            host(within(_sized(example, (depth + step, *rest), 29), example))
         except Exception:  # noqa: BLE001 - a host may refuse a size in any way
             continue
         return step

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from surgeon.errors import ExportError
 from surgeon.parity import Difference, compare, tensors_in
 from surgeon.tracing import Example, image_shapes, map_tensors
 
-from .flattening import first_line
+from .flattening import first_line, leaves_of
 from .targets import Precision
 
 Network = Callable[[Example], Any]
@@ -126,6 +126,7 @@ class Gate:
         threshold: how much it may differ.
         locate: says of inputs on which they differ where the values part; empty where it cannot.
         exact: the original network in float64; None where there is none.
+        example: values that the host takes: other cases are brought into their range where it refuses them.
     """
 
     host: Network
@@ -133,6 +134,7 @@ class Gate:
     threshold: Threshold
     locate: Callable[[Example], str] | None = None
     exact: Network | None = None
+    example: Example | None = None
     compared: list[Compared] = field(default_factory=list)
     not_compared: list[NotCompared] = field(default_factory=list)
 
@@ -155,8 +157,7 @@ class Gate:
             ExportError: they differ, or the export fails where it has to run.
         """
         try:
-            with torch.no_grad():
-                expected = tensors_in(self.host(case.example))
+            case, expected = self._ask(case)
         except Exception as error:  # noqa: BLE001 - a host may refuse a size in any way
             return self._skip(case, f"the host refuses it: {first_line(error)}")
         if any(bool(tensor.isnan().any()) for tensor in expected):
@@ -168,6 +169,21 @@ class Gate:
                 return self._skip(case, f"the export refuses it: {first_line(error)}")
             raise self._refusal(case, f"the export fails: {first_line(error)}") from error
         return self._judge(case, [tensor.detach().cpu() for tensor in expected], found)
+
+    def _ask(self, case: Case) -> tuple[Case, list[Tensor]]:
+        """Run the host, and where it checks values and refuses these, once more on some in its range."""
+        try:
+            with torch.no_grad():
+                return case, tensors_in(self.host(case.example))
+        except Exception as error:
+            if self.example is None or case.real:
+                raise
+            tame = replace(case, example=within(case.example, self.example))
+            try:
+                with torch.no_grad():
+                    return tame, tensors_in(self.host(tame.example))
+            except Exception:  # noqa: BLE001 - it is not for its values
+                raise error from None
 
     def _judge(self, case: Case, expected: list[Tensor], found: list[Tensor]) -> bool:
         try:
@@ -245,6 +261,19 @@ class Gate:
     def _skip(self, case: Case, reason: str) -> bool:
         self.not_compared.append(NotCompared(case.what, case.shapes, reason))
         return False
+
+
+def within(example: Example, like: Example) -> Example:
+    """Bring the real values of inputs into the range of those of others, tensor by tensor."""
+    others = iter(leaves_of(like))
+
+    def bring(tensor: Tensor) -> Tensor:
+        other = next(others)
+        if not (tensor.is_floating_point() and tensor.numel() and other.numel()):
+            return tensor
+        return tensor.clamp(*(float(bound) for bound in other.aminmax()))
+
+    return map_tensors(example, bring)
 
 
 def are_probabilities(tensors: Iterable[Tensor]) -> bool:

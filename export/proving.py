@@ -76,7 +76,7 @@ def prove(order: Order, written: Written) -> Artifact:
 
 def _gate(order: Order, written: Written, export: Callable[[Example], Any]) -> Gate:
     locate = _locator(order, written)
-    return Gate(order.host, export, THRESHOLDS[order.precision], locate, _in_double(order))
+    return Gate(order.host, export, THRESHOLDS[order.precision], locate, _in_double(order), order.example)
 
 
 def _check_rounding(order: Order, written: Written) -> tuple[Compared, ...]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .folding import folded_sizes
 from .guiding import muted_export
+from .raising import complaints_skipped
 from .wholes import sizes_kept_free
 
 
@@ -24,7 +25,7 @@ def eased(host: nn.Module, *, free: bool, marked: bool = False) -> Iterator[None
         marked: as `FreeForms` has it.
     """
     counting = sizes_kept_free(host, marked=marked) if free else contextlib.nullcontext()
-    with muted_export(), _data_is_traced(), _plain_tensors(), folded_sizes(), counting:
+    with muted_export(), _data_is_traced(), _plain_tensors(), complaints_skipped(), folded_sizes(), counting:
         yield
 
 

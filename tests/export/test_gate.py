@@ -375,3 +375,26 @@ def test_one_of_several_sigmoids_that_gives_next_to_nothing_is_judged_by_itself(
     assert off(1e-8).check(Case("seed 1", example()))
     with pytest.raises(ExportError, match="does not compute"):
         off(2e-6).check(Case("seed 1", example()))
+
+
+def test_a_host_that_checks_its_values_is_compared_on_some_in_the_range_of_the_example():
+    def checking(inputs):
+        (x,) = inputs.args
+        assert x.min() >= 0
+        return x * 2
+
+    seen = []
+
+    def recording(inputs):
+        seen.append(inputs.args[0])
+        return checking(inputs)
+
+    inside = Example((torch.rand(1, 1, 8, 8),), {})
+    outside = Example((torch.randn(1, 1, 12, 12),), {})
+    gate = Gate(checking, recording, THRESHOLDS[Precision.FP32], example=inside)
+    assert gate.check(Case("larger", outside))
+    assert seen[0].shape == (1, 1, 12, 12)
+    assert seen[0].min() == inside.args[0].min()
+    assert seen[0].max() <= inside.args[0].max()
+    assert not gate.check(Case("sample 0", outside, real=True))
+    assert not Gate(checking, checking, THRESHOLDS[Precision.FP32]).check(Case("larger", outside))
