@@ -79,11 +79,16 @@ def slice_scatter(x: Tensor, part: Tensor, dim: int = 0, *where: Any) -> Tensor:
     return torch.view_as_complex(aten.slice_scatter.default(_pairs(x), _pairs(part), dim % x.ndim, *where))
 
 
-def pad(x: Tensor, amounts: Sequence[int], *how: Any) -> Tensor:
-    """Pad by zeros, from the last axis on."""
-    if how not in ((), ("constant",), ("constant", None), ("constant", 0)):
-        return F.pad(x, list(amounts), *how)
+def pad(x: Tensor, amounts: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
+    """Pad, from the last axis on."""
+    if mode != "constant" or value:
+        return F.pad(x, list(amounts), mode, value)
     return torch.view_as_complex(F.pad(_pairs(x), [0, 0, *amounts]))
+
+
+def pad_by(x: Tensor, amounts: Sequence[int], value: float = 0) -> Tensor:
+    """Pad by a number."""
+    return pad(x, amounts, value=value)
 
 
 def roll(x: Tensor, shifts: Sequence[int], dims: Sequence[int]) -> Tensor:
@@ -126,6 +131,7 @@ def _pairs(x: Tensor) -> Tensor:
 
 _WAYS: dict[Any, Callable[..., Any]] = {
     aten.chunk.default: chunk,
+    aten.constant_pad_nd.default: pad_by,
     aten.copy.default: copy,
     aten.einsum.default: sum_products,
     aten.exp.default: exponentiate,

@@ -22,17 +22,25 @@ _REPEATABLE = 1e-4
 
 
 class Unpacked(nn.Module):
-    """A network whose output is a dataclass, which torch.export does not know, gives a mapping instead."""
+    """A network that gives dataclasses gives mappings in their place, of what ONNX can hold."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Return the fields that hold tensors by their names."""
-        output = self.network(*args, **kwargs)
-        named = {field.name: getattr(output, field.name) for field in fields(output)}
-        return {name: value for name, value in named.items() if tensors_in(value)}
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the output, of dataclasses the fields that hold tensors by their names."""
+        return _unpacked(self.network(*args, **kwargs))
+
+
+def _unpacked(output: Any) -> Any:
+    def unpack(leaf: Any) -> Any:
+        if not is_dataclass(leaf):
+            return leaf
+        named = {field.name: getattr(leaf, field.name) for field in fields(leaf)}
+        return {name: _unpacked(value) for name, value in named.items() if tensors_in(value)}
+
+    return pytree.tree_map(unpack, output, is_leaf=is_dataclass)
 
 
 def conform(model: nn.Module, example: Example) -> tuple[nn.Module, Example]:
@@ -51,7 +59,7 @@ def conform(model: nn.Module, example: Example) -> tuple[nn.Module, Example]:
     if is_script(model):
         model = trace(model, example.args, example.kwargs).graph_module
     output = _run_twice(model, example)
-    if any(is_dataclass(leaf) for leaf in pytree.tree_leaves(output)):
+    if any(is_dataclass(leaf) for leaf in pytree.tree_leaves(output, is_leaf=is_dataclass)):
         return Unpacked(model).train(model.training), example
     return model, example
 

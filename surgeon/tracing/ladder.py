@@ -16,6 +16,7 @@ from surgeon.wrappers import innermost
 from .bounds import outside, refuse_others, refuse_outside
 from .inputs import Variant, as_example, grown, image_shapes, other_sizes, with_batch, with_sizes
 from .limits import TookTooLong, time_limit
+from .outputs import know_dataclasses
 from .paths import annotate_modules
 from .replay import annotate_shapes, first_line, holds, replay, run
 from .scripts import class_name, converted_graph, is_script, recorded_graph
@@ -134,6 +135,7 @@ def _study(host: nn.Module, example: Example) -> _Subject:
             where=f"{class_name(host)} on {image_shapes(example)}",
             fix="give inputs of the rank, channels and size that the network was built for",
         ) from problem
+    know_dataclasses(expected)
     variants = [(Variant("example", example), expected)]
     refused = []
     for what, candidates in _candidates(example):

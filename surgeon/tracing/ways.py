@@ -164,6 +164,7 @@ def plain_graph_module(module: fx.GraphModule, host: nn.Module) -> fx.GraphModul
     _loosen_views(module.graph)
     restore_pools(module.graph)
     _name_concatenations(module.graph)
+    _name_additions(module.graph)
     divide_whole(module.graph)
     _drop_checks(module.graph)
     _forget_statistics(module.graph)
@@ -201,6 +202,38 @@ def _name_concatenations(graph: fx.Graph) -> None:
         if node.target is torch.ops.aten.hstack.default and isinstance(value, Tensor) and value.ndim > 1:
             node.target = torch.ops.aten.cat.default
             node.args = (node.args[0], 1)
+
+
+def _name_additions(graph: fx.Graph) -> None:
+    """Write the sum of a stack of two tensors, along the axis that they are stacked on, as their addition."""
+    for node in list(graph.nodes):
+        stack, axis = _summed(node)
+        if not isinstance(stack, Node) or stack.target not in _STACKS:
+            continue
+        tensors, *rest = stack.args
+        stacked = rest[0] if rest else stack.kwargs.get("dim", 0)
+        if axis != stacked or not isinstance(tensors, list | tuple) or len(tensors) != 2:
+            continue
+        node.op, node.target = "call_function", torch.ops.aten.add.Tensor
+        node.args, node.kwargs = tuple(tensors), {}
+        if not stack.users:
+            graph.erase_node(stack)
+
+
+_STACKS = (torch.stack, torch.ops.aten.stack.default)
+
+
+def _summed(node: Node) -> tuple[Any, Any]:
+    """Return what a node sums and along which single axis, which it drops; None twice for others."""
+    is_sum = node.target in (torch.sum, torch.ops.aten.sum.dim_IntList)
+    if not is_sum and (node.op, node.target) != ("call_method", "sum"):
+        return None, None
+    names = dict(zip(("input", "dim", "keepdim"), node.args, strict=False)) | node.kwargs
+    axes = names.get("dim", names.get("axis"))
+    axes = axes if isinstance(axes, list | tuple) else [axes]
+    if len(axes) != 1 or names.get("keepdim") or names.get("dtype") is not None:
+        return None, None
+    return names.get("input"), axes[0]
 
 
 def _drop_checks(graph: fx.Graph) -> None:

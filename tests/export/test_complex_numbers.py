@@ -44,6 +44,8 @@ def test_a_sum_of_products_is_torchs(real):
         (by_pairs.choose(X.real > 0, X, Y.real), torch.where(X.real > 0, X, Y.real)),
         (by_pairs.slice_scatter(X, Y[..., :3], -1, 2, 5), torch.slice_scatter(X, Y[..., :3], -1, 2, 5)),
         (by_pairs.pad(X, (1, 2, 0, 3)), nn.functional.pad(X, (1, 2, 0, 3))),
+        (by_pairs.pad(X, (1, 2), "constant", 3), nn.functional.pad(X, (1, 2), value=3)),
+        (by_pairs.pad_by(X, (0, 0, 1, 2)), nn.functional.pad(X, (0, 0, 1, 2))),
         (by_pairs.roll(X, (2, -1), (-1, 0)), X.roll((2, -1), (-1, 0))),
         (by_pairs.roll(X.real, (9,), (2,)), X.real.roll(9, 2)),
         (by_pairs.shift(X), torch.fft.fftshift(X)),

@@ -66,6 +66,10 @@ class Head(nn.Module):
 Pair = namedtuple("Pair", "logits vector")
 PACKS = {
     "dataclass": (lambda y: Output(y, hidden=[y * 2]), ["logits", "hidden_0"]),
+    "dataclasses": (
+        lambda y: {"cells": Output(y, hidden=[y * 2]), "tissue": [Output(y + 1)]},
+        ["cells_logits", "cells_hidden_0", "tissue_0_logits"],
+    ),
     "mapping": (lambda y: {"b": y, "a": y * 2}, ["b", "a"]),
     "named tuple": (lambda y: Pair(y, y.mean((2, 3))), ["logits", "vector"]),
     "nest": (lambda y: (y, [y + 1, (y * 3,)], None), ["output_0", "output_1_0", "output_1_1_0"]),

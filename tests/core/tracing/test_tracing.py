@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 
 from surgeon.errors import InputError, TraceError
 from surgeon.hosts import try_inputs
+from surgeon.skips import locate
 from surgeon.tracing import Way, as_example, ladder, run, trace
 from surgeon.tracing.limits import TookTooLong, time_limit
 from surgeon.tracing.replay import holds, replay
@@ -442,3 +444,43 @@ def test_norms_that_train_in_any_mode_keep_their_running_statistics():
     found = graph(x)
     assert all(torch.equal(value, before[name]) for name, value in host.state_dict().items())
     assert torch.equal(found, host(x))
+
+
+@dataclass
+class Maps:
+    """What networks with several heads give."""
+
+    classes: torch.Tensor
+    name: str = "cells"
+    boundary: torch.Tensor | None = None
+
+
+class Stacked(nn.Module):
+    """A U-Net that adds its skip as the sum of a stack, and gives dataclasses."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.down, self.last = (
+            nn.Conv2d(1, 4, 3, padding=1),
+            *(nn.Conv2d(4, 4, 3, padding=1),) * 2,
+        )
+
+    def forward(self, x):
+        shallow = self.first(x).relu()
+        deep = nn.functional.interpolate(
+            self.down(nn.functional.max_pool2d(shallow, 2)).relu(), scale_factor=2
+        )
+        y = self.last(torch.stack([deep, shallow], dim=0).sum(dim=0))
+        return {"cells": Maps(y, boundary=y * 2), "tissue": Maps(y + 1)}
+
+
+def test_the_sum_of_a_stack_is_an_addition_and_dataclasses_are_outputs():
+    host, x = Stacked().eval(), image()
+    traced = trace(host, x)
+    assert traced.summary.free_sizes
+    found, expected = traced.graph_module(x), host(x)
+    assert isinstance(found["cells"], Maps)
+    assert found["cells"].name == "cells"
+    assert torch.equal(found["tissue"].classes, expected["tissue"].classes)
+    (skip,) = locate(traced).skips
+    assert (skip.merge.value, skip.merge_shape[1:]) == ("add", (4, *x.shape[2:]))
