@@ -208,7 +208,7 @@ def _name_additions(graph: fx.Graph) -> None:
     """Write the sum of a stack of two tensors, along the axis that they are stacked on, as their addition."""
     for node in list(graph.nodes):
         stack, axis = _summed(node)
-        if not isinstance(stack, Node) or stack.target not in _STACKS:
+        if not isinstance(stack, Node) or stack.target not in _STACKS or _is_whole(node):
             continue
         tensors, *rest = stack.args
         stacked = rest[0] if rest else stack.kwargs.get("dim", 0)
@@ -218,6 +218,12 @@ def _name_additions(graph: fx.Graph) -> None:
         node.args, node.kwargs = tuple(tensors), {}
         if not stack.users:
             graph.erase_node(stack)
+
+
+def _is_whole(node: Node) -> bool:
+    """Tell whether a node's values are whole numbers, of which a sum has another type than an addition."""
+    value = node.meta.get("val")
+    return isinstance(value, Tensor) and not value.is_floating_point()
 
 
 _STACKS = (torch.stack, torch.ops.aten.stack.default)
