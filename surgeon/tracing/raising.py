@@ -39,7 +39,8 @@ def quiet_answer(frame: FrameType) -> bool | None:
     """Return the truth at which the code that runs in a frame goes on, where the other one raises.
 
     Returns:
-        None where neither raises, or something might catch it.
+        None where neither raises, or the same function might catch it. Where a caller does, the host goes
+        another way than the graph, and the replay finds it.
     """
     return _quiet_answer(frame.f_code, frame.f_lasti)
 

@@ -210,9 +210,9 @@ def _name_additions(graph: fx.Graph) -> None:
         stack, axis = _summed(node)
         if not isinstance(stack, Node) or stack.target not in _STACKS or _is_whole(node):
             continue
-        tensors, *rest = stack.args
-        stacked = rest[0] if rest else stack.kwargs.get("dim", 0)
-        if axis != stacked or not isinstance(tensors, list | tuple) or len(tensors) != 2:
+        given = dict(zip(("tensors", "dim"), stack.args, strict=False)) | stack.kwargs
+        tensors = given.get("tensors")
+        if axis != given.get("dim", 0) or not isinstance(tensors, list | tuple) or len(tensors) != 2:
             continue
         node.op, node.target = "call_function", torch.ops.aten.add.Tensor
         node.args, node.kwargs = tuple(tensors), {}

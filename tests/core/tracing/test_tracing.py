@@ -458,29 +458,33 @@ class Maps:
 class Stacked(nn.Module):
     """A U-Net that adds its skip as the sum of a stack, and gives dataclasses."""
 
-    def __init__(self):
+    def __init__(self, join):
         super().__init__()
-        self.first, self.down, self.last = (
-            nn.Conv2d(1, 4, 3, padding=1),
-            *(nn.Conv2d(4, 4, 3, padding=1),) * 2,
-        )
+        self.join = join
+        self.first, self.down, self.last = (nn.Conv2d(n, 4, 3, padding=1) for n in (1, 4, 4))
 
     def forward(self, x):
         shallow = self.first(x).relu()
-        deep = nn.functional.interpolate(
-            self.down(nn.functional.max_pool2d(shallow, 2)).relu(), scale_factor=2
-        )
-        y = self.last(torch.stack([deep, shallow], dim=0).sum(dim=0))
+        deep = F.interpolate(self.down(F.max_pool2d(shallow, 2)).relu(), scale_factor=2)
+        y = self.last(self.join([deep, shallow]))
         return {"cells": Maps(y, boundary=y * 2), "tissue": Maps(y + 1)}
 
 
-def test_the_sum_of_a_stack_is_an_addition_and_dataclasses_are_outputs():
-    host, x = Stacked().eval(), image()
+@pytest.mark.parametrize(
+    "join",
+    [
+        lambda pair: torch.stack(pair, dim=0).sum(dim=0),
+        lambda pair: torch.sum(torch.stack(tensors=pair, dim=1), 1),
+    ],
+)
+def test_the_sum_of_a_stack_is_an_addition_and_dataclasses_are_outputs(join):
+    host, x = Stacked(join).eval(), image()
     traced = trace(host, x)
     assert traced.summary.free_sizes
     found, expected = traced.graph_module(x), host(x)
     assert isinstance(found["cells"], Maps)
     assert found["cells"].name == "cells"
     assert torch.equal(found["tissue"].classes, expected["tissue"].classes)
+    assert torch.equal(symbolic_graph(host, as_example(x))(x)["cells"].classes, expected["cells"].classes)
     (skip,) = locate(traced).skips
     assert (skip.merge.value, skip.merge_shape[1:]) == ("add", (4, *x.shape[2:]))
