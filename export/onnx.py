@@ -21,6 +21,7 @@ from surgeon.errors import ExportError
 
 from .arithmetic import translations
 from .flattening import first_line, quiet
+from .fusion import PLANEWISE
 from .naming import axis_names, rename_symbols, simplify_size
 
 # The limit of one protobuf message; weights beside the file would need a second one.
@@ -77,7 +78,7 @@ def build_model(
                 opset_version=opset,
                 input_names=list(inputs),
                 output_names=list(outputs),
-                custom_translation_table=dict(translations(program.graph)),
+                custom_translation_table={**translations(program.graph), **PLANEWISE},
                 optimize=True,
                 verbose=False,
             )

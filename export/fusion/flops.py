@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from .planewise import OPENED
+
 aten = torch.ops.aten
 
 # For each value that is read, or of the output where it says so: statistics and normalising; the
@@ -58,6 +60,9 @@ class FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         """Run an operation and count it."""
         kwargs = kwargs or {}
+        if func in OPENED:
+            with self:
+                return OPENED[func](*args, **kwargs)
         out = func(*args, **kwargs)
         self.total += _operations(func, args, kwargs, out)
         return out
