@@ -21,11 +21,13 @@ from surgeon.errors import ExportError
 
 from .arithmetic import translations
 from .flattening import first_line, quiet
-from .fusion import PLANEWISE
+from .fusion import OPERATIONS
 from .naming import axis_names, rename_symbols, simplify_size
 
 # The limit of one protobuf message; weights beside the file would need a second one.
 _LARGEST_FILE = 2**31 - 2**20
+
+_OWN: dict[Callable[..., Any], Callable[..., Any]] = {each.target: each.write for each in OPERATIONS}
 
 
 class UntranslatableError(ExportError):
@@ -78,7 +80,7 @@ def build_model(
                 opset_version=opset,
                 input_names=list(inputs),
                 output_names=list(outputs),
-                custom_translation_table={**translations(program.graph), **PLANEWISE},
+                custom_translation_table={**translations(program.graph), **_OWN},
                 optimize=True,
                 verbose=False,
             )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from .attention import ATTENTION_OPSET, needs_attention
 from .fusing import ALL_NORMS, LARGE_NORMS, PASSES, Fused, Pass, cpu_passes, fuse
 from .norms import has_norms
-from .planewise import TRANSLATIONS as PLANEWISE
+from .operations import OPERATIONS
 from .report import PassReport, Rejected
 from .sizes import has_single, reads_sizes
 
@@ -18,8 +18,8 @@ __all__ = [
     "ALL_NORMS",
     "ATTENTION_OPSET",
     "LARGE_NORMS",
+    "OPERATIONS",
     "PASSES",
-    "PLANEWISE",
     "Fused",
     "Pass",
     "PassReport",

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from .planewise import OPENED
+from .operations import OPERATIONS
 
 aten = torch.ops.aten
 
@@ -31,6 +31,7 @@ _POOLS = {
     for name in ("avg_pool2d", "avg_pool3d", "max_pool2d_with_indices", "max_pool3d_with_indices")
 }
 _COPIES = {aten.clone.default, aten._to_copy.default}
+_OWN = {each.target: each.compute for each in OPERATIONS}
 # An axis of a linear upsampling: two products and a sum for each value.
 _PER_AXIS = 3
 
@@ -60,9 +61,9 @@ class FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         """Run an operation and count it."""
         kwargs = kwargs or {}
-        if func in OPENED:
+        if func in _OWN:
             with self:
-                return OPENED[func](*args, **kwargs)
+                return _OWN[func](*args, **kwargs)
         out = func(*args, **kwargs)
         self.total += _operations(func, args, kwargs, out)
         return out

@@ -65,7 +65,7 @@ def _rewrite(draft: Draft, node: fx.Node, convolution: Convolution, depth_step: 
     geometry = [*convolution.stride, *convolution.padding, *convolution.dilation]
     even = [is_known_multiple(node, 2, 2, depth_step)] if in_pairs else []
     made = caller(draft, node)(
-        PAIRS if in_pairs else TAPS,
+        (PAIRS if in_pairs else TAPS).target,
         node.args[0],
         constants,
         None if bias is None else draft.add_constant(f"{node.name}_bias", bias, node),

@@ -1,12 +1,8 @@
-"""Convolutions of volumes as 2-D ones of their planes: two operations, in torch and as ONNX.
-
-Each is one node of a graph until it is translated. Spelled out in a graph they are dozens, whose shapes
-torch.export works at several times over: it takes most of the time of an export.
-"""
+"""Convolutions of volumes as 2-D ones of their planes: a sum over taps, or two planes at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,7 +10,7 @@ from onnxscript import opset18 as op
 from torch import Tensor
 from torch.nn import functional
 
-_LAST = 2**63 - 1  # an end beyond all sizes
+from .registering import END, each, ints, register
 
 
 def convolve_taps(
@@ -35,7 +31,7 @@ def convolve_taps(
     Returns:
         `(N, O, D', H', W')`.
     """
-    stride, padding, dilation = _each(geometry)
+    stride, padding, dilation = each(geometry)
     padded = functional.pad(x.transpose(1, 2), [0] * 6 + [padding[0]] * 2)  # (N, D, C, H, W)
     beyond = padded.shape[1] - dilation[0] * (len(weights) - 1)
     total = None
@@ -75,7 +71,7 @@ def convolve_pairs(
     Returns:
         `(N, O, D', H', W')`.
     """
-    stride, padding, dilation = _each(geometry)
+    stride, padding, dilation = each(geometry)
     margin, more = padding[0], 0 if even else 1
     padded = functional.pad(x.transpose(1, 2), [0] * 6 + [margin, margin + more])  # (N, D, C, H, W)
     beyond = padded.shape[1] - 3
@@ -92,11 +88,6 @@ def convolve_pairs(
     return planes[:, : x.shape[2] + 2 * margin - 2].transpose(1, 2).contiguous()
 
 
-def _each(geometry: list[int]) -> tuple[list[int], list[int], list[int]]:
-    """Return strides, padding and dilations."""
-    return geometry[:3], geometry[3:6], geometry[6:]
-
-
 def weights_of_pairs(weight: Tensor) -> list[Tensor]:
     """Return the weights of `convolve_pairs` for those of a convolution, `(O, C, 3, h, w)`."""
     first, middle, last = weight.double().unbind(2)
@@ -111,15 +102,15 @@ def _combined(x: Sequence[Any]) -> tuple[Any, Any, Any, Any]:
 
 def _write_taps(x: Any, weights: Any, bias: Any, geometry: list[int]) -> Any:
     """Write `convolve_taps` as ONNX."""
-    stride, padding, dilation = _each(geometry)
+    stride, padding, dilation = each(geometry)
     turned = op.Transpose(x, perm=[0, 2, 1, 3, 4])
     margin, step, taps = padding[0], dilation[0], len(weights)
     if margin:
-        turned = op.Pad(turned, _ints(margin, margin), None, _ints(1))
+        turned = op.Pad(turned, ints(margin, margin), None, ints(1))
     total = None
     for tap, weight in enumerate(weights):
-        end = -step * (taps - 1 - tap) or _LAST
-        part = op.Slice(turned, _ints(tap * step), _ints(end), _ints(1), _ints(stride[0]))
+        end = -step * (taps - 1 - tap) or END
+        part = op.Slice(turned, ints(tap * step), ints(end), ints(1), ints(stride[0]))
         done = _convolved(part, weight, None if tap else bias, geometry)
         total = done if total is None else op.Add(total, done)
     return _turned_back(x, total)
@@ -127,7 +118,7 @@ def _write_taps(x: Any, weights: Any, bias: Any, geometry: list[int]) -> Any:
 
 def _write_pairs(x: Any, weights: Any, bias: Any, geometry: list[int], even: bool) -> Any:
     """Write `convolve_pairs` as ONNX."""
-    _, padding, _ = _each(geometry)
+    _, padding, _ = each(geometry)
     margin = padding[0]
     parts = _combined(_every_second(x, margin, 0 if even else 1))
     biases = (None, bias, None, None)
@@ -137,8 +128,8 @@ def _write_pairs(x: Any, weights: Any, bias: Any, geometry: list[int], even: boo
     ]
     left = op.Add(op.Add(m[0], m[1]), m[2])
     right = op.Sub(op.Sub(m[1], m[2]), m[3])
-    pairs = op.Concat(op.Unsqueeze(left, _ints(1)), op.Unsqueeze(right, _ints(1)), axis=1)
-    depth = None if even else op.Add(op.Shape(x, start=2, end=3), _ints(2 * margin - 2))
+    pairs = op.Concat(op.Unsqueeze(left, ints(1)), op.Unsqueeze(right, ints(1)), axis=1)
+    depth = None if even else op.Add(op.Shape(x, start=2, end=3), ints(2 * margin - 2))
     return _turned_back(x, left, pairs, depth)
 
 
@@ -158,13 +149,13 @@ def _every_second(x: Any, margin: int, more: int) -> list[Any]:
     """
     turned = op.Transpose(x, perm=[0, 2, 1, 3, 4])
     depth = op.Shape(x, start=2, end=3)
-    end = op.Squeeze(op.Add(depth, _ints(margin + more)))
+    end = op.Squeeze(op.Add(depth, ints(margin + more)))
     wanted = op.Range(op.Constant(value_int=-margin), end, op.Constant(value_int=1))
-    numbers = op.Min(op.Max(wanted, _ints(0)), op.Sub(depth, _ints(1)))
-    inside = op.Reshape(op.CastLike(op.Equal(wanted, numbers), x), _ints(-1, 1, 1, 1))
+    numbers = op.Min(op.Max(wanted, ints(0)), op.Sub(depth, ints(1)))
+    inside = op.Reshape(op.CastLike(op.Equal(wanted, numbers), x), ints(-1, 1, 1, 1))
     parts = []
     for start in range(4):
-        cut = (_ints(start), _ints(start - 3 or _LAST), _ints(0), _ints(2))
+        cut = (ints(start), ints(start - 3 or END), ints(0), ints(2))
         part = op.Gather(turned, op.Slice(numbers, *cut), axis=1)
         if start < margin or start > 3 - margin - more:
             part = op.Mul(part, op.Slice(inside, *cut))
@@ -174,8 +165,8 @@ def _every_second(x: Any, margin: int, more: int) -> list[Any]:
 
 def _convolved(part: Any, weight: Any, bias: Any, geometry: list[int]) -> Any:
     """Convolve every plane of `(N, D, C, H, W)`, to `(N D, O, H', W')`."""
-    stride, padding, dilation = _each(geometry)
-    shape = op.Concat(_ints(-1), op.Shape(part, start=2, end=5), axis=0)
+    stride, padding, dilation = each(geometry)
+    shape = op.Concat(ints(-1), op.Shape(part, start=2, end=5), axis=0)
     operands = [op.Reshape(part, shape), weight, *([] if bias is None else [bias])]
     pads = [*padding[1:], *padding[1:]]
     return op.Conv(*operands, strides=stride[1:], pads=pads, dilations=dilation[1:])
@@ -190,35 +181,20 @@ def _turned_back(x: Any, planes: Any, stacked: Any = None, depth: Any = None) ->
         stacked: the values, where they lie in another shape; by default `planes`.
         depth: how many planes are kept; by default all.
     """
-    sizes = [op.Shape(x, start=0, end=1), _ints(-1), op.Shape(planes, start=1, end=4)]
+    sizes = [op.Shape(x, start=0, end=1), ints(-1), op.Shape(planes, start=1, end=4)]
     whole = op.Reshape(planes if stacked is None else stacked, op.Concat(*sizes, axis=0))
     if depth is not None:
-        whole = op.Slice(whole, _ints(0), depth, _ints(1))
+        whole = op.Slice(whole, ints(0), depth, ints(1))
     return op.Transpose(whole, perm=[0, 2, 1, 3, 4])
 
 
-def _ints(*values: int) -> Any:
-    return op.Constant(value_ints=list(values))
+def _shaped(x: Tensor, weights: list[Tensor], bias: Any, geometry: list[int], *in_pairs: bool) -> Tensor:
+    del bias
+    channels_out, channels_in, *kernel = weights[0].shape
+    taps = 3 if in_pairs else len(weights)
+    whole = x.new_empty((channels_out, channels_in, taps, *kernel))
+    return functional.conv3d(x, whole, None, *each(geometry))
 
 
-def _register(compute: Callable[..., Tensor]) -> torch._ops.OpOverload:
-    """Make an operation of a graph, of which torch.export asks no more than the shape."""
-
-    def shape(x: Tensor, weights: list[Tensor], _: Any, geometry: list[int], *in_pairs: bool) -> Tensor:
-        channels_out, channels_in, *kernel = weights[0].shape
-        taps = 3 if in_pairs else len(weights)
-        whole = x.new_empty((channels_out, channels_in, taps, *kernel))
-        return functional.conv3d(x, whole, None, *_each(geometry))
-
-    made = torch.library.custom_op(f"surgeon::{compute.__name__}", compute, mutates_args=())
-    made.register_fake(shape)
-    return made._opoverload
-
-
-TAPS, PAIRS = _register(convolve_taps), _register(convolve_pairs)
-
-OPENED: Mapping[Any, Callable[..., Tensor]] = {TAPS: convolve_taps, PAIRS: convolve_pairs}
-"""What the operations compute, in operations of torch's own."""
-
-TRANSLATIONS: Mapping[Callable[..., Any], Callable[..., Any]] = {TAPS: _write_taps, PAIRS: _write_pairs}
-"""How the exporter is to write them."""
+TAPS = register(convolve_taps, _write_taps, _shaped)
+PAIRS = register(convolve_pairs, _write_pairs, _shaped)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
-import operator
 from typing import Any
 
-import torch
 from torch import Tensor, fx
 
-from .calls import OPEN, Call, caller
+from .calls import caller
 from .convolutions import Convolution, read_convolution
 from .draft import Draft
 from .report import PassReport
-from .sizes import is_known_multiple, refuse_read, size_hint
-
-aten = torch.ops.aten
+from .sizes import is_known_multiple, size_hint
+from .slicewise import SLICES
 
 # onnxruntime's kernels for images work on blocks of so many channels (8 on older processors) and fill them up
 # with zeros: so the slices of a few channels stand side by side, as channels of one image.
@@ -40,7 +37,7 @@ def slice_depthwise(source: fx.GraphModule, *, depth_step: int = 1) -> tuple[fx.
         convolution = read_convolution(draft, node)
         if convolution is None or not _is_depthwise_volume(convolution):
             continue
-        reason = _refusal(convolution) or refuse_read(node)
+        reason = _refusal(convolution)
         if reason:
             draft.reject(node, reason)
             continue
@@ -81,57 +78,22 @@ def _abreast(x: Any, channels: int) -> int:
     return min(range(1, min(depth, _MOST_SIDE_BY_SIDE) + 1), key=blocks)
 
 
-def _sliced(draft: Draft, node: fx.Node, convolution: Convolution, abreast: int, behind: int) -> fx.Node:
-    """Insert the slices before a convolution of `x (N, C, D, H, W)`; return the node of their sum.
+def _sliced(draft: Draft, node: fx.Node, convolution: Convolution, abreast: int, filled: int) -> fx.Node:
+    """Insert the operation on slices before a convolution of `x (N, C, D, H, W)`.
 
     Args:
         draft: the graph.
         node: of the convolution.
         convolution: what it is.
         abreast: slices side by side.
-        behind: slices that the depth is filled up by at most.
+        filled: slices that the depth is filled up by at most.
     """
     assert convolution.padding is not None
-    margin, *padding = convolution.padding
-    step, *dilation = convolution.dilation
-    channels = convolution.groups
-    call = caller(draft, node)
-    x: Any = node.args[0]
-    batch, depth, height, width = (call(aten.sym_size.int, x, axis) for axis in (0, 2, 3, 4))
-    turned = call(aten.transpose.int, x, 1, 2)  # (N, D, C, H, W)
-    padded = call(aten.constant_pad_nd.default, turned, [0] * 6 + [margin, margin + behind])
-    whole = _rounded_up(call, depth, abreast) if behind else depth
-    total: fx.Node | None = None
-    for tap in range(convolution.kernel[0]):
-        first = tap * step
-        if first == margin and not behind:
-            part = turned  # the middle tap sees every slice where it is: one copy less
-        else:
-            part = call(aten.slice.Tensor, padded, 1, first, _end(call, first, whole, 2 * margin, behind))
-        flat = call(aten.reshape.default, part, [-1, abreast * channels, height, width])
-        repeated = convolution.weight[:, :, tap].repeat(abreast, 1, 1, 1)
-        weight = draft.add_constant(f"{node.name}_tap{tap}", repeated, node)
-        bias = None
-        if tap == 0 and convolution.bias is not None:
-            bias = draft.add_constant(f"{node.name}_bias", convolution.bias.repeat(abreast), node)
-        done = call(aten.conv2d.default, flat, weight, bias, [1, 1], padding, dilation, abreast * channels)
-        total = done if total is None else call(aten.add.Tensor, total, done)
-    stacked = call(aten.reshape.default, total, [batch, whole, channels, height, width])
-    if behind:
-        stacked = call(aten.slice.Tensor, stacked, 1, 0, depth)
-    out = call(aten.transpose.int, stacked, 1, 2)
-    out.meta = dict(node.meta)
-    return out
-
-
-def _rounded_up(call: Call, depth: fx.Node, abreast: int) -> fx.Node:
-    raised = call(operator.add, depth, abreast - 1)
-    return call(operator.mul, call(operator.floordiv, raised, abreast), abreast)
-
-
-def _end(call: Call, first: int, whole: fx.Node, margins: int, behind: int) -> Any:
-    """Return where the slices of a tap end: `whole` of them, of the padded ones, from `first` on."""
-    if behind:
-        return call(operator.add, whole, first) if first else whole
-    rest = margins - first
-    return -rest if rest else OPEN
+    taps = convolution.weight.repeat(abreast, 1, 1, 1, 1).unbind(2)
+    weights = [draft.add_constant(f"{node.name}_tap{tap}", weight, node) for tap, weight in enumerate(taps)]
+    bias = convolution.bias
+    constant = None if bias is None else draft.add_constant(f"{node.name}_bias", bias.repeat(abreast), node)
+    geometry = [*convolution.stride, *convolution.padding, *convolution.dilation]
+    made = caller(draft, node)(SLICES.target, node.args[0], weights, constant, geometry, filled)
+    made.meta = dict(node.meta)
+    return made

@@ -6,12 +6,13 @@ from unittest.mock import Mock
 import pytest
 import torch
 from surgeon.export import open_session, run_session, to_onnx, writing
-from surgeon.export.flattening import Freedom, export_program
+from surgeon.export.flattening import Freedom, export_program, flatten
+from surgeon.export.fusion.norms import steady_norms
 from torch import nn
 from torch.nn import functional as F
 
 from surgeon.errors import ExportError
-from surgeon.tracing import trace
+from surgeon.tracing import Example, trace
 from tests.core.tracing.test_freeing import Coordinates
 from tests.core.tracing.test_pooling import POOLS, Weighing
 from tests.core.tracing.test_wholes import Rooted
@@ -64,7 +65,7 @@ class ReadFromTensors(nn.Module):
         deep = F.interpolate(F.max_pool3d(skip, 2), scale_factor=2.0)
         missing = ((torch.tensor(skip.shape) - torch.tensor(deep.shape))[2:] / 2).int()
         pad = -torch.stack((missing, missing)).t().flatten()
-        return self.each(self.last(torch.cat([F.pad(skip, pad.tolist()), deep], 1)))
+        return F.instance_norm(self.each(self.last(torch.cat([F.pad(skip, pad.tolist()), deep], 1))))
 
 
 def test_volumes_whose_sizes_are_read_from_tensors_are_rewritten_where_that_asks_for_no_shapes(tmp_path):
@@ -72,10 +73,16 @@ def test_volumes_whose_sizes_are_read_from_tensors_are_rewritten_where_that_asks
     artifact = to_onnx(network, torch.rand(1, 1, 8, 8, 8), tmp_path / "out")
     reports = {report.name: report for report in artifact.fusion}
     assert reports["convolve_planes"].changed == 1
-    (refused,) = reports["slice_depthwise"].rejected
-    assert refused.reason == "its sizes are read from tensors"
+    assert reports["slice_depthwise"].changed == 1
     found = run_session(open_session(artifact.model), [x])[0]
     torch.testing.assert_close(found, network(x), atol=1e-5, rtol=1e-4)
+
+
+def test_norms_of_volumes_whose_sizes_are_read_from_tensors_keep_their_form():
+    example = Example((torch.rand(1, 1, 8, 8, 8),), {})
+    graph = flatten(stir(ReadFromTensors()), example, (Freedom.BATCH_AND_SIZES,)).graph_module
+    _, report = steady_norms(graph, most=0)
+    assert [one.reason for one in report.rejected] == ["its sizes are read from tensors"]
 
 
 @pytest.mark.parametrize("kind", [Padded, Rounded])

@@ -1,49 +1,18 @@
-import onnx_ir as ir
 import pytest
 import torch
-from onnx.reference import ReferenceEvaluator
 from surgeon.export import Freedom
-from surgeon.export.flattening import export_program
 from surgeon.export.fusion.planes import convolve_planes
 from surgeon.export.fusion.planewise import PAIRS, TAPS
-from surgeon.export.onnx import build_model
 from torch import nn
 
-from surgeon.tracing import Example
-
 from .graphs import assert_exact, graph_of
+from .written import assert_written_exactly, computing, count, written
 
 aten = torch.ops.aten
 
 
 def kinds(graph_module):
     return [node.target for node in graph_module.graph.nodes if node.op == "call_function"]
-
-
-def written(graph_module, example, freedom=Freedom.BATCH_AND_SIZES):
-    """Translate a graph."""
-    program = export_program(graph_module, Example((example,), {}), freedom)
-    return build_model(program, 18, ("x",), ("y",), {})
-
-
-def computing(model):
-    """Return what computes a translation, in any precision."""
-    session = ReferenceEvaluator(ir.to_proto(model))
-    return lambda x: torch.from_numpy(session.run(None, {"x": x.numpy()})[0])
-
-
-def masked_parts(model):
-    """Count the parts of the planes of which some lie beyond an end."""
-    return sum(node.op_type == "Mul" for node in model.graph)
-
-
-def assert_written_exactly(before, after, example, *, sizes):
-    """Assert that the translation of a graph computes what another does, in float64, at several sizes."""
-    run = computing(written(after, example))
-    for extra in sizes:
-        shape = [size + extra * (axis > 1) for axis, size in enumerate(example.shape)]
-        x = torch.randn(*shape, dtype=example.dtype, generator=torch.Generator().manual_seed(8))
-        torch.testing.assert_close(run(x), before(x), rtol=1e-10, atol=1e-11)
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -54,7 +23,7 @@ def test_two_planes_at_a_time_are_the_convolution_borders_included(bias, depth, 
     before, x = graph_of(network, 2, 5, depth, 8, 9)
     after, report = convolve_planes(before)
     assert report.details == ("conv3d: 2 planes at a time",)
-    assert kinds(after) == [PAIRS]
+    assert kinds(after) == [PAIRS.target]
     assert_exact(before, after, x, sizes=(0, 1, 2))
     assert_written_exactly(before, after, x, sizes=(0, 1))
 
@@ -72,7 +41,7 @@ def test_taps_sum_to_the_convolution_borders_included(kernel, options):
     before, x = graph_of(nn.Conv3d(4, 5, kernel, **options), 2, 4, 9, 8, 7)
     after, report = convolve_planes(before)
     assert report.details[0].endswith("taps")
-    assert kinds(after) == [TAPS]
+    assert kinds(after) == [TAPS.target]
     assert_exact(before, after, x, sizes=(0, 1, 2))
     assert_written_exactly(before, after, x, sizes=(0, 1))
 
@@ -83,7 +52,7 @@ def test_of_an_even_depth_only_what_lies_beyond_its_ends_is_masked(freedom, dept
     before, x = graph_of(nn.Conv3d(4, 4, 3, padding=padding), 2, 4, depth, 6, 6, freedom=freedom)
     after, _ = convolve_planes(before)
     model = written(after, x, freedom)
-    assert masked_parts(model) == masked
+    assert count(model, "Mul") == masked
     torch.testing.assert_close(computing(model)(x), before(x), atol=1e-12, rtol=1e-12)
 
 
@@ -92,7 +61,7 @@ def test_of_depths_that_are_all_even_no_plane_is_cut_off():
     for step, masked, depths in ((2, 2, (2, 6, 8)), (1, 3, (3, 6, 7))):
         after, _ = convolve_planes(before, depth_step=step)
         model = written(after, example)
-        assert masked_parts(model) == masked
+        assert count(model, "Mul") == masked
         for depth in depths:
             x = torch.randn(2, 4, depth, 6, 6, dtype=torch.float64)
             for compute in (after, computing(model)):
