@@ -162,10 +162,9 @@ def _is_cpu(target: Target) -> bool:
 def _program_of(fused: Fused, flat: Flat) -> tuple[ExportedProgram, Flat]:
     """Trace a fused graph: passes work on one with its weights inside, the exporter wants a program again.
 
-    A size of 1 is a constant to torch.export, by an error or without a word. Where passes make one, as of
-    every second plane of two, or a level has one already, the graph is traced at larger sizes. One that holds
-    for none of them is traced as it is, and the gate finds out for which sizes that holds; or with less
-    freedom, which is noted.
+    A size of 1 is a constant to torch.export, by an error or without a word: where a level has one, the graph
+    is traced at larger sizes. One that holds for none of them is traced as it is, and the gate finds out for
+    which sizes that holds; or with less freedom, which is noted.
     """
     error: Exception | None = None
     for example, freedom in _ways_to_trace(fused, flat):
