@@ -14,6 +14,7 @@ from surgeon.copying import copied
 from surgeon.data import Batches, Cohort, Splits, open_data, split_subjects
 from surgeon.errors import GateError, InputError, TraceError
 from surgeon.hosts import spatial_axes
+from surgeon.modes import in_eval
 from surgeon.scores import Task, choose_answer, read_task
 from surgeon.skips import Anatomy, locate
 from surgeon.splicing import SplicedNetwork, splice_trace
@@ -163,7 +164,7 @@ def plan_operation(
     _check_still(traced)
     anatomy = locate(traced)
     plan = Plan(
-        host=copied(host).eval().to(fleet.device),
+        host=in_eval(copied(host)).to(fleet.device),
         trace=traced,
         fingerprint=fingerprint(host),
         anatomy=anatomy,
@@ -186,7 +187,7 @@ def _read_output(
     host: nn.Module, image: Tensor, training: Cohort, config: Config, fleet: Fleet
 ) -> tuple[Task, str]:
     """Tell what the output of a host means, and say how its answer was chosen if it was."""
-    network = copied(host).eval()
+    network = in_eval(copied(host))
     task = read_task(network, image, training, config.answer)
     if config.answer is not None:
         return task, ""

@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from surgeon.modes import in_eval
+
 from ..assembly import build_derived_cells
 from ..config import Config
 from ..entrants import nothing, plain_entrants, plain_genotype, random_entrants
@@ -168,7 +170,7 @@ class Timer:
     def _size_of_cases(self) -> float:
         """Return how long cases take on the mean over how long the few take: they may be large or small."""
         if self._usual is None:
-            host = self._plan.host.eval()
+            host = in_eval(self._plan.host)
             few = self._score(host) / self._cases
             affordable = self._loop.fleet.first(lambda: int(_PATIENCE / max(few, 1e-6)))
             more = self._supply.glance(max(_CASES, min(_MORE_CASES, affordable)))

@@ -81,6 +81,7 @@ def open_network(request: HostRequest, preparation: Path | None = None) -> Netwo
 
 def _open_run(request: HostRequest) -> Network:
     from surgeon.data import LabelRegions, Preparation
+    from surgeon.modes import in_eval
     from surgeon.search import load_implant
 
     if request.checkpoint is not None or request.arguments:
@@ -105,7 +106,7 @@ def _open_run(request: HostRequest) -> Network:
     inputs = tuple(_images(run, host.preparation)[:1]) or recorded.inputs_for(host)
     module = load_implant(host.module, run / "implant.safetensors", inputs=inputs)
     classes = tuple(data["classes"]) if "classes" in data else None
-    return Network(module.eval(), inputs, host, run, classes, answer)
+    return Network(in_eval(module), inputs, host, run, classes, answer)
 
 
 def read_report(run: Path) -> dict[str, Any]:

@@ -92,10 +92,11 @@ def score_module(module: nn.Module, cohort: Cohort, answer: int | None = None) -
 def _scores(
     module: nn.Module, cohort: Cohort, device: str, wanted: Wanted, note: Callable[[str], None]
 ) -> dict[str, Any]:
+    from surgeon.modes import in_eval
     from surgeon.scores import Empty, match_task, write_table
     from surgeon.scores import evaluate as score_cases
 
-    task = match_task(module.eval(), cohort, device, wanted.answer)
+    task = match_task(in_eval(module), cohort, device, wanted.answer)
     note(f"{len(cohort.cases)} cases of {len(cohort.subjects)} subjects, {cohort.format}; {task.sentence}")
     for remark in cohort.remarks:
         note(remark)

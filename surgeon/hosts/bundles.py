@@ -18,6 +18,7 @@ from torch import nn
 from surgeon.data import Padding, Placing, Preparation, Resampling, Scale, Weighting, Window
 from surgeon.errors import DataError, HostError
 from surgeon.fitting import load_checkpoint
+from surgeon.modes import in_eval
 
 from .host import Host
 from .inputs import first_layout, smallest_multiple
@@ -60,7 +61,7 @@ def open_bundle(folder: Path, *, trust: bool = False) -> Host:
     if weights is None:
         raise HostError("the bundle has no models/model.pt", where=str(folder), fix="download its weights")
     notes = load_checkpoint(network, weights, trust=trust)
-    preparation, remarks = _preparation(design, network.eval())
+    preparation, remarks = _preparation(design, in_eval(network))
     report = (f"MONAI bundle, {file.name}", *notes, *remarks)
     classes = _class_names(folder, design)
     return Host(network, str(folder), type(network).__name__, None, preparation, report, classes)

@@ -18,6 +18,7 @@ from surgeon.checkpoints import all_weights, read_content
 from surgeon.data import Preparation, Resampling, Scale, Window, declared_legend
 from surgeon.errors import HostError
 from surgeon.fitting import load_weights
+from surgeon.modes import in_eval
 
 from .host import Host
 from .libraries import read_json, require
@@ -55,7 +56,7 @@ def open_nnunet(folder: Path, arguments: Mapping[str, Any] | None = None, *, tru
     example = (_example(settings, _channels(dataset)),)
     legend = declared_legend(dataset, str(folder / "dataset.json"))
     return Host(
-        network.eval(),
+        in_eval(network),
         str(folder),
         type(network).__name__,
         example,

@@ -13,6 +13,7 @@ from torch import nn
 from surgeon.checkpoints import is_torchscript
 from surgeon.errors import HostError
 from surgeon.fitting import load_checkpoint
+from surgeon.modes import in_eval
 from surgeon.wrappers import innermost
 
 from .bundles import find_config, open_bundle
@@ -78,7 +79,7 @@ def open_host(
         host = _open_script(place, arguments)
     elif ":" in spec:
         network = innermost(build_host(spec, arguments))
-        host = Host(network.eval(), spec, type(network).__name__)
+        host = Host(in_eval(network), spec, type(network).__name__)
     else:
         raise _unknown(spec)
     if checkpoint is not None:

@@ -9,6 +9,7 @@ from torch import nn
 
 from surgeon.errors import HostError
 from surgeon.fitting import load_checkpoint
+from surgeon.modes import in_eval
 
 from .host import Host
 from .libraries import read_json, require
@@ -48,7 +49,7 @@ def _open_smp(folder: Path, config: dict[str, Any], trust: bool) -> Host:
     files = [folder / name for name in ("model.safetensors", "pytorch_model.bin")]
     file = next((file for file in files if file.is_file()), files[0])
     report = ("segmentation_models_pytorch folder", *load_checkpoint(network, file, trust=trust))
-    return Host(network.eval(), str(folder), type(network).__name__, report=report)
+    return Host(in_eval(network), str(folder), type(network).__name__, report=report)
 
 
 def _open_hub(folder: Path, library_name: str, class_name: str) -> Host:
@@ -59,7 +60,7 @@ def _open_hub(folder: Path, library_name: str, class_name: str) -> Host:
     except Exception as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise HostError(f"{library_name} cannot open the folder: {first[:200]}", where=str(folder)) from error
-    return Host(network.eval(), str(folder), class_name, report=(f"{library_name} folder",))
+    return Host(in_eval(network), str(folder), class_name, report=(f"{library_name} folder",))
 
 
 def _class_of(library: Any, name: str, folder: Path) -> Any:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import math
+import operator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+from torch.utils._sympy.reference import PythonReferenceAnalysis
 
 from .folding import folded_sizes
 from .guiding import muted_export
@@ -25,7 +28,10 @@ def eased(host: nn.Module, *, free: bool, marked: bool = False) -> Iterator[None
         marked: as `FreeForms` has it.
     """
     counting = sizes_kept_free(host, marked=marked) if free else contextlib.nullcontext()
-    with muted_export(), _data_is_traced(), _plain_tensors(), complaints_skipped(), folded_sizes(), counting:
+    torchs_own = (muted_export(), _data_is_traced(), _plain_tensors(), _quotients_are_checked())
+    with contextlib.ExitStack() as eases:
+        for ease in (*torchs_own, complaints_skipped(), folded_sizes(), counting):
+            eases.enter_context(ease)
         yield
 
 
@@ -57,6 +63,46 @@ def _plain_tensors() -> Iterator[None]:
             del Tensor.as_subclass
         else:
             Tensor.as_subclass = own  # type: ignore[method-assign]
+
+
+@contextlib.contextmanager
+def _quotients_are_checked() -> Iterator[None]:
+    """Let torch.export write what it checks of sizes that were divided, `floor((h - k) / s) + 1 == h`.
+
+    It writes such checks as nodes, and has no way to write a quotient of whole numbers, or a rounded one.
+    """
+    native = {name: vars(PythonReferenceAnalysis).get(name) for name in _ROUNDED}
+    for name, way in _ROUNDED.items():
+        setattr(PythonReferenceAnalysis, name, staticmethod(way))
+    try:
+        yield
+    finally:
+        for name, own in native.items():
+            if own is None:
+                delattr(PythonReferenceAnalysis, name)
+            else:
+                setattr(PythonReferenceAnalysis, name, own)
+
+
+def _noted(function: Callable[[Any], Any]) -> Callable[..., Any]:
+    """Return a function of Python's own that becomes a node where it is called with what stands for one."""
+
+    def way(number: Any, *_: Any) -> Any:
+        if isinstance(number, fx.Proxy):
+            kind = type(number)
+            return kind.__torch_function__(function, (kind,), (number,))
+        return function(number)
+
+    return way
+
+
+_ROUNDED: dict[str, Callable[..., Any]] = {
+    "int_truediv": operator.truediv,
+    "floor_to_int": _noted(math.floor),
+    "ceil_to_int": _noted(math.ceil),
+    "trunc_to_int": _noted(math.trunc),
+    "round_to_int": _noted(round),
+}
 
 
 def _as_it_is(tensor: Any, kind: type) -> Any:

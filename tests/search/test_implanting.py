@@ -312,8 +312,19 @@ def test_without_gain_on_validation_the_residual_implant_is_the_host_to_the_bit(
     assert result.report["gain"]["dice_mean"] == 0
 
 
-def test_the_data_may_be_given_as_a_folder(data):
-    assert implant(make_host(), data, make_config(epochs=1, retrain_epochs=1)).run is None
+class Silent(SmallUNet):
+    """Its `train` returns nothing, and so `eval()` of it is nothing."""
+
+    def train(self, mode=True):
+        super().train(mode)
+
+
+def test_the_data_may_be_given_as_a_folder_and_the_host_may_return_nothing_from_train(data):
+    host = Silent()
+    host.train(False)
+    result = implant(host, data, make_config(epochs=1, retrain_epochs=1))
+    assert result.run is None
+    assert not result.network.training
 
 
 def test_a_users_own_operation_is_searched_and_loaded(data, tmp_path):

@@ -34,6 +34,10 @@ class Net(nn.Module):
     def forward(self, x):
         return self.norm(self.conv(x))
 
+class Silent(Net):
+    def train(self, mode=True):
+        super().train(mode)
+
 ready = Net()
 number = 3
 
@@ -67,6 +71,10 @@ def test_a_file_names_its_factory(net: str) -> None:
 
 def test_a_file_may_hold_a_network_itself(net: str) -> None:
     assert load(net.replace(":Net", ":ready")).conv.in_channels == 1
+
+
+def test_a_network_whose_train_returns_nothing_is_opened_in_evaluation_mode(net: str) -> None:
+    assert not load(net.replace(":Net", ":Silent")).training
 
 
 def test_weights_are_loaded_with_prefixes_taken_off_and_reported(net: str, tmp_path: Path) -> None:

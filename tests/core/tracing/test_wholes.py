@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Callable
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -100,3 +102,33 @@ def test_what_stands_in_for_int_answers_as_int_does():
     assert issubclass(bool, whole)
     assert type(4) == whole  # noqa: E721, UP003 - as older code asks
     assert {whole: "kept"}[int] == "kept"
+
+
+class Halved(nn.Module):
+    """Goes another way where a rounded quotient of its size is not what it was."""
+
+    def __init__(self, fits: Callable[[int], bool]) -> None:
+        super().__init__()
+        self.fits, self.stem, self.last = fits, conv(1, 4), conv(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        made = self.stem(x)
+        return self.last(made if self.fits(x.shape[2]) else made + 1)
+
+
+@pytest.mark.parametrize(
+    ("fits", "step"),
+    [
+        (lambda height: math.floor((height - 3 + 2) / 1) + 1 == height, 1),  # acsconv
+        (lambda height: math.ceil(height / 2) == height // 2, 2),
+        (lambda height: 2 * round(height / 2) == height, 2),
+        (lambda height: 4 * int(height / 4) == height, 4),
+    ],
+)
+def test_sizes_whose_rounded_quotients_are_asked_for_stay_free(fits, step):
+    host = Halved(fits).eval()
+    traced = trace(host, torch.rand(1, 1, 16, 16))
+    assert traced.summary.way is Way.EXPORT_FREE
+    assert traced.summary.graph_stride == step
+    x = torch.rand(2, 1, 24, 20)
+    assert torch.equal(traced.graph_module(x), host(x))
