@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,11 @@ import onnx_ir as ir
 import torch
 from onnx_ir.passes.common import TopologicalSortPass
 from onnxscript.rewriter.rules.common import slice_split_rule
+from torch import fx
 from torch.export import ExportedProgram
 
 from surgeon.errors import ExportError
+from surgeon.tracing import site_of
 
 from .arithmetic import translations
 from .flattening import first_line, quiet
@@ -26,6 +29,10 @@ from .naming import axis_names, rename_symbols, simplify_size
 
 # The limit of one protobuf message; weights beside the file would need a second one.
 _LARGEST_FILE = 2**31 - 2**20
+
+# What the exporter says of a node that it failed at, and of an operation that it does not know.
+_UNTRANSLATED = re.compile(r"translating node %(\w+) .*?target=torch\.ops\.([\w.]+)", re.DOTALL)
+_UNKNOWN = "No ONNX function found"
 
 _OWN: dict[Callable[..., Any], Callable[..., Any]] = {each.target: each.write for each in OPERATIONS}
 
@@ -85,12 +92,7 @@ def build_model(
                 verbose=False,
             )
     except Exception as error:
-        cause = error.__cause__ or error
-        raise UntranslatableError(
-            f"it cannot be written as ONNX: {first_line(cause)}",
-            where=f"opset {opset}",
-            fix="replace the operation in the network, or try another target",
-        ) from error
+        raise _untranslatable(error, program.graph, opset) from error
     assert made is not None
     model = made.model
     _name_axes(model)
@@ -99,6 +101,27 @@ def build_model(
     for key, value in metadata.items():
         model.metadata_props[key] = value if isinstance(value, str) else json.dumps(value)
     return model
+
+
+def _untranslatable(error: BaseException, graph: fx.Graph, opset: int) -> UntranslatableError:
+    """Say which operation of whose line the exporter could not write, where it tells."""
+    causes = [error]
+    while causes[-1].__cause__ is not None:
+        causes.append(causes[-1].__cause__)
+    reason, where = first_line(causes[-1]), ""
+    for found in filter(None, (_UNTRANSLATED.search(str(cause)) for cause in causes)):
+        name, operation = found.groups()
+        reason = f"there is no translation of {operation}" if reason.startswith(_UNKNOWN) else reason
+        where = next((_told(*site_of(node)) for node in graph.nodes if node.name == name), "")
+    return UntranslatableError(
+        f"it cannot be written as ONNX: {reason}",
+        where=where or f"opset {opset}",
+        fix="replace the operation in the network, or try another target",
+    )
+
+
+def _told(site: str, line: str) -> str:
+    return f"{site} (`{line}`)" if line else site
 
 
 @contextlib.contextmanager

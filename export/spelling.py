@@ -126,8 +126,27 @@ def rectify(x: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, *_: Any) -> T
     return F.leaky_relu(x, (lower + upper) / 2)
 
 
+def _parts(node: fx.Node) -> Callable[..., Any]:
+    """Return a function that cuts a tensor into equal parts, the last one smaller, as slices.
+
+    The exporter splits by a size that it knows. How many parts there are is known from the trace.
+    """
+    count = len(node.meta["val"])
+    by_number = node.target is aten.chunk.default
+
+    def cut(x: Tensor, number: int, dim: int = 0) -> tuple[Tensor, ...]:
+        size = -(-x.shape[dim] // number) if by_number else number
+        last = (count - 1) * size
+        equal = [x.narrow(dim, part * size, size) for part in range(count - 1)]
+        return (*equal, x.narrow(dim, last, x.shape[dim] - last))
+
+    return cut
+
+
 def _way(node: fx.Node) -> Callable[..., Any] | None:
     """Return the function to write a node by, None to leave it."""
+    if _is_cut_openly(node):
+        return _parts(node)
     applies, way = _WAYS.get(node.target, (None, None))
     if applies is not None and applies(*node.args):
         return way
@@ -136,6 +155,14 @@ def _way(node: fx.Node) -> Callable[..., Any] | None:
 
 def _is_open(sizes: Any) -> bool:
     return any(isinstance(size, fx.Node) for size in pytree.tree_leaves(sizes))
+
+
+def _is_cut_openly(node: fx.Node) -> bool:
+    """Tell whether a node cuts a tensor into parts of a size that is not known when the file is written."""
+    if node.target not in {aten.split.Tensor, aten.chunk.default}:
+        return False
+    axis = node.args[2] if node.args[2:] else node.kwargs.get("dim", 0)
+    return any(isinstance(part.shape[axis], torch.SymInt) for part in node.meta["val"][:-1])
 
 
 def _is_deconvolution_to_size(*args: Any) -> bool:

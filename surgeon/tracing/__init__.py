@@ -6,6 +6,7 @@ from .guiding import check_reads, real_values
 from .inputs import as_example, grown, image_shapes, map_tensors, with_sizes
 from .ladder import private_graph, trace
 from .limits import TookTooLong, time_limit
+from .paths import site_of
 from .quieting import quiet
 from .replay import TOLERANCE, annotate_shapes, first_line, run
 from .scripts import is_script
@@ -41,6 +42,7 @@ __all__ = [
     "quiet",
     "real_values",
     "run",
+    "site_of",
     "size_limits",
     "time_limit",
     "trace",

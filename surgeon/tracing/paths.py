@@ -23,7 +23,7 @@ def annotate_modules(module: fx.GraphModule) -> None:
         stack = _stack(node.meta.get("nn_module_stack"))
         node.meta["modules"] = tuple(path for path, _ in stack)
         node.meta["module"], node.meta["module_type"] = stack[-1] if stack else ("", "")
-        node.meta["site"], node.meta["line"] = _site(node.meta.get("stack_trace"))
+        node.meta["site"], node.meta["line"] = site_of(node)
 
 
 def _stack(stack: Any) -> list[tuple[str, str]]:
@@ -38,8 +38,9 @@ def _stack(stack: Any) -> list[tuple[str, str]]:
     return entries
 
 
-def _site(trace: Any) -> tuple[str, str]:
-    frames = _FRAME.findall(trace or "")
+def site_of(node: fx.Node) -> tuple[str, str]:
+    """Return file and line number of the call that made a node, and the line's text; empty where unknown."""
+    frames = _FRAME.findall(node.meta.get("stack_trace") or "")
     if not frames:
         return "", ""
     file, number, text = frames[-1]

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from surgeon.export import open_session, run_session, to_onnx
+from surgeon.export import Freedom, open_session, run_session, to_onnx
 from surgeon.export.spelling import affine_grid, attend, deconvolve, normalise_by_batch
 from torch import nn
 from torch.nn import functional as F
@@ -113,11 +113,25 @@ class Sloped(nn.Module):
         return self.layers(x)
 
 
-@pytest.mark.parametrize("kind", [Turned, Attending, Training, Sized, Sloped])
+class Cut(nn.Module):
+    """Parts whose sizes are those of the images: two images in one batch, halves of a height, rows."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.last = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 2, 1)
+
+    def forward(self, x):
+        first, second = self.layer(torch.cat([x, 2 * x])).chunk(2)
+        upper, lower = torch.split(torch.cat([first, second], 2), x.shape[2], dim=2)
+        top, middle, bottom = (upper - lower).chunk(3, 2)
+        return self.last(torch.cat([middle, top.relu(), bottom], 2))
+
+
+@pytest.mark.parametrize("kind", [Turned, Attending, Training, Sized, Sloped, Cut])
 def test_a_network_with_it_is_exported_with_free_sizes(kind, tmp_path):
     network = stir(kind())
     artifact = to_onnx(network, torch.rand(1, 1, 8, 8), tmp_path / "out")
-    assert artifact.freedom.sizes
+    assert artifact.freedom is Freedom.BATCH_AND_SIZES
     x = torch.rand(2, 1, 12, 10)
     with torch.no_grad():
         torch.testing.assert_close(
