@@ -44,6 +44,7 @@ from .spelling import spelled_out
 
 TIME_LIMIT = 120.0
 """Seconds of the processor for a graph of free sizes, six times what SwinUNETR 3-D takes."""
+_MOST_TRACED = 1 << 22  # pixels or voxels of an example that is larger than the one that was given
 _CHECKS = {torch.ops.aten._assert_scalar.default, torch.ops.aten._assert_tensor_metadata.default}
 _EXPORTERS = ("torch.export", "torch.onnx", "torch._export", "onnxscript", "onnx_ir")
 
@@ -144,15 +145,19 @@ def _widest_program(model: nn.Module, example: Example, freedom: Freedom) -> tup
 
 
 def larger_examples(example: Example) -> Iterator[Example]:
-    """Yield an example at twice the spatial sizes, and where that differs, at some that are alike.
+    """Yield an example at twice the spatial sizes, at some that are alike, and at many times the sizes.
 
-    Those are larger by a power of two: halved again and again they stay odd or even as the sizes do, which
-    some networks ask for.
+    Those that are alike are larger by a power of two: halved again and again they stay odd or even as the
+    sizes do, which some networks ask for. Pools over a large part of the lowest level (DDRNet) leave maps of
+    one value at twice the sizes as well.
     """
     sizes = image_shapes(example)[0][2:]
     twice = tuple(2 * size for size in sizes)
     alike = tuple(size + 2 ** (size - 1).bit_length() for size in sizes)
-    yield from (with_sizes(example, found) for found in dict.fromkeys((twice, alike)))
+    room = _MOST_TRACED / math.prod(sizes)
+    times = next((n for n in (16, 8, 4) if n ** len(sizes) <= room), 2)
+    far = tuple(times * size for size in sizes)
+    yield from (with_sizes(example, found) for found in dict.fromkeys((twice, alike, far)))
 
 
 def first_line(error: BaseException) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import onnx_ir as ir
@@ -190,10 +191,9 @@ def _ways_to_trace(fused: Fused, flat: Flat) -> Iterator[tuple[Example, Freedom]
     if flat.freedom.sizes and reads_sizes(flat.graph_module.graph):
         yield flat.example, flat.freedom
     elif flat.freedom.sizes:
-        larger = list(larger_examples(flat.example))
-        larger += [example for one in larger for example in larger_examples(one)]
+        given, larger = [flat.example], larger_examples(flat.example)
         first = fused.graph_module is not flat.graph_module and has_single(flat.graph_module.graph)
-        examples = [*larger, flat.example] if first else [flat.example, *larger]
+        examples = chain(larger, given) if first else chain(given, larger)
         yield from ((example, flat.freedom) for example in examples)
     yield flat.example, Freedom.BATCH if flat.freedom.batch else Freedom.NOTHING
     yield flat.example, Freedom.NOTHING

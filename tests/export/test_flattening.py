@@ -117,6 +117,27 @@ def test_sizes_that_sympy_cannot_solve_for_stay_free(tmp_path):
     assert artifact.sizes.step == 8
 
 
+class Pooled(nn.Module):
+    """Adds what it sees through a window much larger than its example, as pyramids of pools do (DDRNet)."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(1, 2, 3, padding=1)
+
+    def forward(self, x):
+        x = self.layer(x)
+        wide = nn.functional.avg_pool2d(x, 17, 16, 8)
+        return x + nn.functional.interpolate(wide, x.shape[2:], mode="bilinear")
+
+
+def test_a_map_of_one_value_at_twice_the_example_does_not_bound_the_sizes_either(tmp_path):
+    flat = flatten(Pooled().eval(), Example((image(size=8),), {}))
+    assert flat.example.args[0].shape == (1, 1, 128, 128)
+    artifact = to_onnx(Pooled().eval(), image(size=8), tmp_path / "out", samples=[image(size=48)[0]])
+    assert artifact.freedom is Freedom.BATCH_AND_SIZES
+    assert artifact.parity[-1].shapes == ((1, 1, 48, 48),)
+
+
 def test_a_map_of_one_value_at_the_example_does_not_bound_the_sizes(tmp_path):
     example = Example((image(size=16),), {})
     assert size_limits(export_program(Deepest().eval(), example, Freedom.BATCH_AND_SIZES)).largest == 47
