@@ -43,7 +43,7 @@ def convolve_taps(
         )
         total = done if total is None else total + done
     assert total is not None
-    return total.unflatten(0, (x.shape[0], -1)).transpose(1, 2).contiguous()
+    return total.reshape(x.shape[0], -1, *total.shape[1:]).transpose(1, 2).contiguous()
 
 
 def convolve_pairs(
@@ -84,7 +84,7 @@ def convolve_pairs(
         for at, (part, weight) in enumerate(zip(parts, weights, strict=True))
     ]
     pairs = torch.stack([m[0] + m[1] + m[2], m[1] - m[2] - m[3]], 1)  # (N D'/2, 2, O, H', W')
-    planes = pairs.flatten(0, 1).unflatten(0, (x.shape[0], -1))
+    planes = pairs.reshape(x.shape[0], -1, *pairs.shape[2:])
     return planes[:, : x.shape[2] + 2 * margin - 2].transpose(1, 2).contiguous()
 
 
