@@ -5,16 +5,19 @@ from __future__ import annotations
 import ast
 import contextlib
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import onnx
 import onnx_ir as ir
 import torch
 from onnx_ir.passes.common import TopologicalSortPass
+from onnxscript.rewriter import _matcher
 from onnxscript.rewriter.rules.common import slice_split_rule
 from torch import fx
 from torch.export import ExportedProgram
@@ -29,6 +32,8 @@ from .naming import axis_names, rename_symbols, simplify_size
 
 # The limit of one protobuf message; weights beside the file would need a second one.
 _LARGEST_FILE = 2**31 - 2**20
+
+_FLOAT32 = 1e-7  # relative, of a number that was rounded
 
 # What the exporter says of a node that it failed at, and of an operation that it does not know.
 _UNTRANSLATED = re.compile(r"translating node %(\w+) .*?target=torch\.ops\.([\w.]+)", re.DOTALL)
@@ -80,7 +85,7 @@ def build_model(
         UntranslatableError: an operation has no translation.
     """
     try:
-        with quiet(), _without_pairs(), torch.no_grad():
+        with quiet(), _without_pairs(), _exact_constants(), torch.no_grad():
             made = torch.onnx.export(
                 program,
                 dynamo=True,
@@ -135,6 +140,24 @@ def _without_pairs() -> Iterator[None]:
         yield
     finally:
         del slice_split_rule.try_rewrite
+
+
+@contextlib.contextmanager
+def _exact_constants() -> Iterator[None]:
+    """Let the exporter's optimiser take a number for another only where they are equal up to float32.
+
+    It takes 1e-8 for 0 and leaves it out of a sum: what keeps networks from dividing by zero.
+    """
+
+    def is_close(a: float, b: float, **_: float) -> bool:
+        return math.isclose(a, b, rel_tol=_FLOAT32, abs_tol=0.0)
+
+    native = _matcher.math
+    _matcher.math = SimpleNamespace(isclose=is_close)
+    try:
+        yield
+    finally:
+        _matcher.math = native
 
 
 def write_model(model: ir.Model, path: Path) -> None:

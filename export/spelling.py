@@ -172,6 +172,8 @@ def _is_deconvolution_to_size(*args: Any) -> bool:
 # By operation: whether one with these arguments is written, and by what.
 _WAYS: dict[Any, tuple[Callable[..., bool], Callable[..., Any]]] = {
     aten.affine_grid_generator.default: (lambda _theta, size, *_: _is_open(size[2:]), affine_grid),
+    aten.amax.default: (lambda *args: not args[1:], torch.max),
+    aten.amin.default: (lambda *args: not args[1:], torch.min),
     aten.batch_norm.default: (lambda *args: bool(args[5]), normalise_by_batch),
     aten.conv_transpose1d.default: (_is_deconvolution_to_size, deconvolve),
     aten.conv_transpose2d.input: (_is_deconvolution_to_size, deconvolve),

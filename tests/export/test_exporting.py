@@ -191,6 +191,17 @@ def test_no_pattern_is_tried_on_all_pairs_of_nodes(tmp_path, monkeypatch):
     assert "try_rewrite" not in vars(slice_split_rule)  # others who export find it as it was
 
 
+@pytest.mark.parametrize("least", [1e-8, 1e-12])
+def test_what_keeps_a_network_from_dividing_by_zero_stays(least, tmp_path):
+    class Spread(nn.Module):
+        def forward(self, x):
+            x = x.sigmoid()
+            return (x - x.amin()) / (x.amax() - x.amin() + least)
+
+    artifact = to_onnx(Spread().eval(), image(), tmp_path / "out")
+    assert "blank" in [case.what for case in artifact.parity]
+
+
 def test_an_operation_without_a_translation_is_refused(tmp_path):
     class Exotic(nn.Module):
         def forward(self, x):
