@@ -61,6 +61,10 @@ _SAFE = frozenset(
 )
 # float16 ends at 65504; other inputs may reach further than those that were measured.
 _WIDEST = 65504 / 8
+# Below this float16 loses digits, and soon everything.
+_NARROWEST = 2.0**-14
+# What hands a value on that may be as small as the number that keeps it from zero.
+_HAND_ON = frozenset(("Sqrt", "Expand", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Transpose"))
 # Inputs that stay float32 by the operator's own signature.
 _ALWAYS_FLOAT32 = {"Resize": (1, 2)}
 
@@ -69,7 +73,8 @@ def halve(model: ir.Model, inputs: Sequence[Sequence[Tensor]]) -> tuple[ir.Model
     """Turn the safe nodes of a float32 model into float16.
 
     Inputs and outputs stay float32. Norms and reductions stay, and so does every node with an activation or
-    a weight beyond an eighth of what float16 can hold, measured on `inputs`.
+    a weight beyond an eighth of what float16 can hold, measured on `inputs`, and what divides by a sum that a
+    number too small for float16 keeps from zero.
 
     Args:
         model: from `build_model`.
@@ -91,10 +96,11 @@ def halve(model: ir.Model, inputs: Sequence[Sequence[Tensor]]) -> tuple[ir.Model
     ranges = measure_ranges(model, inputs)
     conversion = _Conversion(model.graph)
     kept: dict[str, str] = {}
+    small: set[ir.Value] = set()
     for node in list(model.graph):
         if not any(_is_real(value) for value in (*node.inputs, *node.outputs)):
             continue
-        reason = _why_kept(node, ranges)
+        reason = _why_small(node, ranges, small) or _why_kept(node, ranges)
         if reason:
             kept[f"{node.op_type} {node.outputs[0].name}"] = reason
         conversion.convert(node, ir.DataType.FLOAT if reason else ir.DataType.FLOAT16)
@@ -198,6 +204,32 @@ def _why_kept(node: ir.Node, ranges: dict[str, float]) -> str:
         if not widest <= _WIDEST:
             return f"{value.name} reaches {widest:.3g}"
     return ""
+
+
+def _why_small(node: ir.Node, ranges: dict[str, float], small: set[ir.Value]) -> str:
+    """Return why a node stays in float32 for a number that is zero in float16, as `x / (s + 1e-8)` has one.
+
+    Args:
+        node: the next one in order.
+        ranges: the largest absolute value of every tensor.
+        small: the values before it that such a number keeps from zero; what this node gives is added.
+    """
+    numbers = [value for value in node.inputs if value is not None and value.is_initializer()]
+    tiny = any(
+        value.const_value is not None
+        and value.const_value.size == 1
+        and 0 < ranges.get(str(value.name), 0.0) < _NARROWEST
+        for value in numbers
+        if _is_real(value)
+    )
+    if tiny and node.op_type in {"Add", "Sub", "Clip", "Max"}:
+        small.update(node.outputs)
+        return "it adds a number that float16 takes for zero"
+    if node.op_type in _HAND_ON and small & set(node.inputs):
+        small.update(node.outputs)
+        return "what it hands on may be next to zero"
+    divisor = node.inputs[1] if node.op_type == "Div" else None
+    return "it divides by what may be next to zero" if divisor in small else ""
 
 
 def _widest(array: np.ndarray[Any, Any]) -> float:

@@ -109,6 +109,26 @@ def test_a_naive_conversion_is_refused_by_the_gate(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+class Shares(nn.Module):
+    """Divides by a sum, and by a range, that a number below float16's smallest keeps from zero."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 1, 1)
+
+    def forward(self, x):
+        x = self.first(x).relu()
+        x = self.last(x / (x.sum(1, keepdim=True) + 1e-8)).sigmoid()
+        return (x - x.amin()) / torch.sqrt((x.amax() - x.amin()) ** 2 + 1e-8)
+
+
+def test_what_divides_by_what_float16_takes_for_zero_stays_float(tmp_path):
+    artifact = to_onnx(stir(Shares()), image(), tmp_path / "out", precision="fp16")
+    reasons = [why for name, why in artifact.kept_in_fp32.items() if name.startswith("Div")]
+    assert reasons == ["it divides by what may be next to zero"] * 2
+    assert ("Conv", onnx.TensorProto.FLOAT16) in types_of(artifact.model)
+
+
 def test_samples_say_how_far_activations_reach(tmp_path):
     network = nn.Sequential(
         nn.Conv2d(1, 4, 1, bias=False), nn.ReLU(), nn.Conv2d(4, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1)
