@@ -10,7 +10,8 @@ from onnxscript import opset18 as op
 from torch import Tensor
 from torch.nn import functional
 
-from .registering import END, each, ints, register
+from .calls import OPEN
+from .registering import each, ints, register
 
 
 def convolve_taps(
@@ -109,7 +110,7 @@ def _write_taps(x: Any, weights: Any, bias: Any, geometry: list[int]) -> Any:
         turned = op.Pad(turned, ints(margin, margin), None, ints(1))
     total = None
     for tap, weight in enumerate(weights):
-        end = -step * (taps - 1 - tap) or END
+        end = -step * (taps - 1 - tap) or OPEN
         part = op.Slice(turned, ints(tap * step), ints(end), ints(1), ints(stride[0]))
         done = _convolved(part, weight, None if tap else bias, geometry)
         total = done if total is None else op.Add(total, done)
@@ -155,7 +156,7 @@ def _every_second(x: Any, margin: int, more: int) -> list[Any]:
     inside = op.Reshape(op.CastLike(op.Equal(wanted, numbers), x), ints(-1, 1, 1, 1))
     parts = []
     for start in range(4):
-        cut = (ints(start), ints(start - 3 or END), ints(0), ints(2))
+        cut = (ints(start), ints(start - 3 or OPEN), ints(0), ints(2))
         part = op.Gather(turned, op.Slice(numbers, *cut), axis=1)
         if start < margin or start > 3 - margin - more:
             part = op.Mul(part, op.Slice(inside, *cut))

@@ -14,9 +14,6 @@ import torch
 from onnxscript import opset18 as op
 from torch import Tensor
 
-END = 2**63 - 1
-"""The end of a slice that is open."""
-
 
 @dataclass(frozen=True, slots=True)
 class Operation:

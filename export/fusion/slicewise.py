@@ -9,7 +9,8 @@ from onnxscript import opset18 as op
 from torch import Tensor
 from torch.nn import functional
 
-from .registering import END, each, ints, register
+from .calls import OPEN
+from .registering import each, ints, register
 
 
 def convolve_slices(
@@ -67,7 +68,7 @@ def _write(x: Any, weights: Any, bias: Any, geometry: list[int], filled: int) ->
 
 def _part(padded: Any, first: int, depth: Any, margin: int, filled: int) -> Any:
     """Take as many of the padded slices as are computed, from `first` on."""
-    end = ints(first - 2 * margin or END)
+    end = ints(first - 2 * margin or OPEN)
     if filled:
         abreast = ints(filled + 1)
         whole = op.Mul(op.Div(op.Add(depth, ints(filled)), abreast), abreast)
