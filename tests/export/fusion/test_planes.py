@@ -1,6 +1,7 @@
 import pytest
 import torch
 from surgeon.export import Freedom
+from surgeon.export.fusion.flops import FlopCounter
 from surgeon.export.fusion.planes import convolve_planes
 from surgeon.export.fusion.planewise import PAIRS, TAPS
 from torch import nn
@@ -66,6 +67,16 @@ def test_of_depths_that_are_all_even_no_plane_is_cut_off():
             x = torch.randn(2, 4, depth, 6, 6, dtype=torch.float64)
             for compute in (after, computing(model)):
                 torch.testing.assert_close(compute(x), before(x), atol=1e-12, rtol=1e-12)
+
+
+def test_products_of_planes_are_counted():
+    before, x = graph_of(nn.Conv3d(4, 8, 3, padding=1, bias=False), 1, 4, 8, 6, 6)
+    after, _ = convolve_planes(before)
+    with torch.no_grad(), FlopCounter() as counter:
+        after(x)
+    products = 4 * 2 * (8 * 4 * 6 * 6) * (4 * 9)  # four convolutions of four pairs of planes
+    sums = 4 * (4 * 4 * 6 * 6) + 4 * (8 * 4 * 6 * 6)
+    assert counter.total == products + sums
 
 
 def test_what_is_no_number_spreads_no_further_than_the_kernel_reaches():
