@@ -21,6 +21,7 @@ from .inspect import inspect
 # `--arg a=1 --arg b=2`.
 _REPEATED = {
     "--arg": re.compile(r"[A-Za-z_]\w*="),
+    "--forward": re.compile(r"[A-Za-z_]\w*="),
     "--input": re.compile(r"\d+(,\d+)+$"),
 }
 
@@ -58,7 +59,7 @@ def run(arguments: Sequence[str] | None = None) -> None:
 
 
 def spread_repeated(words: Iterable[str]) -> Iterable[str]:
-    """Repeat `--arg` and `--input` before each of several values that follow one of them.
+    """Repeat `--arg`, `--forward` and `--input` before each of several values that follow one of them.
 
     Examples:
         >>> list(spread_repeated(["--arg", "a=1", "b=2", "--json"]))

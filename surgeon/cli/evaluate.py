@@ -21,6 +21,7 @@ from .options import (
     ClassesOption,
     DataOption,
     DeviceOption,
+    ForwardOption,
     InputOption,
     JsonOption,
     PreparationOption,
@@ -80,6 +81,7 @@ def evaluate(
     data: DataOption,
     checkpoint: CheckpointOption = None,
     arg: ArgumentOption = None,
+    forward: ForwardOption = None,
     shape: InputOption = None,
     trust: TrustOption = False,
     device: DeviceOption = "auto",
@@ -100,7 +102,7 @@ def evaluate(
 ) -> None:
     """Score a network, the implanted network of a RUN, or an exported model on labelled images."""
     with answering(traceback) as answer:
-        request = HostRequest.from_options(subject, checkpoint, arg, shape, trust)
+        request = HostRequest.from_options(subject, checkpoint, arg, forward, shape, trust)
         images = DataRequest(data, preparation, binarise, subjects, parse_names(classes), slice_axis, cache)
         wanted = Wanted(_metrics(metrics), tolerance, empty, csv, pictures, output)
         scores = score(request, images, pick_device(device), wanted, answer.note)

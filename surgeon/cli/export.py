@@ -17,6 +17,7 @@ from .options import (
     AnswerOption,
     ArgumentOption,
     CheckpointOption,
+    ForwardOption,
     InputOption,
     JsonOption,
     PreparationOption,
@@ -114,6 +115,7 @@ def export(
     allow_worse: AcceptOption = False,
     checkpoint: CheckpointOption = None,
     arg: ArgumentOption = None,
+    forward: ForwardOption = None,
     shape: InputOption = None,
     trust: TrustOption = False,
     json: JsonOption = False,
@@ -124,7 +126,7 @@ def export(
     Parity is checked at several sizes, batches and seeds and on real images; when it fails, nothing is left.
     """
     with answering(traceback) as answer:
-        request = HostRequest.from_options(subject, checkpoint, arg, shape, trust)
+        request = HostRequest.from_options(subject, checkpoint, arg, forward, shape, trust)
         network = open_network(request, preparation)
         refuse_worse(network, allow_worse)
         if output is not None:

@@ -37,6 +37,7 @@ class HostRequest:
         spec: one of the forms of HOST.
         checkpoint: its weights, when they are not part of the form.
         arguments: the keyword arguments of its factory.
+        forward: the inputs of its forward that are no tensors.
         shapes: shapes of the example inputs; empty to guess them.
         trust: whether a checkpoint may run code.
     """
@@ -46,6 +47,7 @@ class HostRequest:
     arguments: dict[str, Any] | None = None
     shapes: tuple[tuple[int, ...], ...] = ()
     trust: bool = False
+    forward: dict[str, Any] | None = None
 
     @classmethod
     def from_options(
@@ -53,6 +55,7 @@ class HostRequest:
         spec: str,
         checkpoint: Path | None,
         pairs: Sequence[str] | None,
+        forward: Sequence[str] | None,
         shapes: Sequence[str] | None,
         trust: bool,
     ) -> HostRequest:
@@ -63,6 +66,7 @@ class HostRequest:
             arguments=parse_arguments(pairs or ()),
             shapes=tuple(parse_shape(shape) for shape in shapes or ()),
             trust=trust,
+            forward=parse_arguments(forward or (), option="--forward"),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -71,6 +75,7 @@ class HostRequest:
             "spec": _anchored(self.spec),
             "checkpoint": None if self.checkpoint is None else _anchored(self.checkpoint),
             "arguments": self.arguments or {},
+            "forward": self.forward or {},
             "inputs": [list(shape) for shape in self.shapes],
         }
 
@@ -83,6 +88,7 @@ class HostRequest:
             arguments=value.get("arguments") or {},
             shapes=tuple(tuple(shape) for shape in value.get("inputs") or ()),
             trust=trust,
+            forward=value.get("forward") or {},
         )
 
     def open(self) -> Host:
@@ -91,10 +97,11 @@ class HostRequest:
         Raises:
             HostError: it cannot be found, imported or built.
             CheckpointError: its weights cannot be read or do not fit.
+            InputError: its forward has no such inputs.
         """
         from surgeon.hosts import open_host
 
-        return open_host(self.spec, self.checkpoint, self.arguments, trust=self.trust)
+        return open_host(self.spec, self.checkpoint, self.arguments, trust=self.trust, forward=self.forward)
 
     def inputs_for(self, host: Host) -> tuple[Tensor, ...]:
         """Return example inputs: of the shapes asked for, the host's own, or guessed ones.

@@ -21,6 +21,7 @@ from .options import (
     ClassesOption,
     DataOption,
     DeviceOption,
+    ForwardOption,
     HostArgument,
     InputOption,
     JsonOption,
@@ -72,6 +73,7 @@ def implant(
     out: OutOption,
     checkpoint: CheckpointOption = None,
     arg: ArgumentOption = None,
+    forward: ForwardOption = None,
     shape: InputOption = None,
     trust: TrustOption = False,
     device: DeviceOption = "auto",
@@ -152,7 +154,7 @@ def implant(
         )
         settings["skips"] = "all" if skips == "all" else parse_names(skips)
         operation = Operation(
-            host=HostRequest.from_options(host, checkpoint, arg, shape, trust),
+            host=HostRequest.from_options(host, checkpoint, arg, forward, shape, trust),
             data=DataRequest(data, preparation, binarise, subjects, parse_names(classes), slice_axis, cache),
             out=out,
             settings={**settings, "allow_worse": allow_worse, "device": pick_device(device)},

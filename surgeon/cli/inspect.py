@@ -13,6 +13,7 @@ from .options import (
     OUTPUT_PANEL,
     ArgumentOption,
     CheckpointOption,
+    ForwardOption,
     HostArgument,
     InputOption,
     JsonOption,
@@ -46,6 +47,7 @@ def inspect(
     host: HostArgument,
     checkpoint: CheckpointOption = None,
     arg: ArgumentOption = None,
+    forward: ForwardOption = None,
     shape: InputOption = None,
     trust: TrustOption = False,
     json: JsonOption = False,
@@ -61,7 +63,7 @@ def inspect(
     with answering(traceback) as answer:
         from surgeon.skips import inspect as find_skips
 
-        request = HostRequest.from_options(host, checkpoint, arg, shape, trust)
+        request = HostRequest.from_options(host, checkpoint, arg, forward, shape, trust)
         opened = request.open()
         answer.note(*opened.report)
         anatomy = find_skips(opened.module, request.inputs_for(opened))

@@ -30,6 +30,15 @@ ArgumentOption = Annotated[
         rich_help_panel=HOST_PANEL,
     ),
 ]
+ForwardOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--forward",
+        metavar="K=V",
+        help="An input of the network's forward that is no tensor (inference=true). Repeat it.",
+        rich_help_panel=HOST_PANEL,
+    ),
+]
 InputOption = Annotated[
     list[str] | None,
     typer.Option(

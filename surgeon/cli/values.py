@@ -10,11 +10,12 @@ from typing import Any
 from surgeon.errors import InputError
 
 
-def parse_arguments(pairs: Iterable[str]) -> dict[str, Any]:
+def parse_arguments(pairs: Iterable[str], *, option: str = "--arg") -> dict[str, Any]:
     """Read `K=V` pairs; a value that is no Python or JSON literal is a string.
 
     Args:
         pairs: the texts, `"in_channels=1"`.
+        option: the option they came from, for the error.
 
     Returns:
         the keyword arguments.
@@ -32,11 +33,11 @@ def parse_arguments(pairs: Iterable[str]) -> dict[str, Any]:
         if not equals or not name.isidentifier():
             raise InputError(
                 f"{pair!r} is not K=V",
-                where="--arg",
-                fix="give a name and a value, as in --arg in_channels=1",
+                where=option,
+                fix=f"give a name and a value, as in {option} depth=1",
             )
         if name in arguments:
-            raise InputError(f"the argument {name!r} is given twice", where="--arg", fix="give it once")
+            raise InputError(f"the argument {name!r} is given twice", where=option, fix="give it once")
         arguments[name] = parse_literal(text)
     return arguments
 

@@ -55,7 +55,7 @@ def guess_inputs(module: nn.Module) -> tuple[Tensor, ...]:
     raise InputError(
         f"no guessed input runs: {failure.what if failure else ''}",
         where=failure.where if failure else "",
-        fix="give the shapes of all inputs with --input N,C,H,W",
+        fix=failure.fix if failure else "give the shapes of all inputs with --input N,C,H,W",
     ) from failure
 
 
@@ -141,7 +141,7 @@ def _explained(module: nn.Module, inputs: tuple[Any, ...], error: Exception) -> 
         return InputError(
             f"the network takes {len(needed)} inputs, and was given {len(inputs)}",
             where=f"{type(module).__name__}.forward({', '.join(needed)})",
-            fix="give --input once for each of them, in this order, each with its own shape",
+            fix="give --input once for each tensor, in this order, and --forward NAME=VALUE for what is none",
         )
     first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
     if asks_for_a_gpu(error):

@@ -12,6 +12,7 @@ from torch import nn
 
 from surgeon.checkpoints import is_torchscript
 from surgeon.errors import HostError
+from surgeon.filling import fill_inputs
 from surgeon.fitting import load_checkpoint
 from surgeon.modes import in_eval
 from surgeon.wrappers import innermost
@@ -37,14 +38,16 @@ def load(
     *,
     trust: bool = False,
     strict: bool = True,
+    forward: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """Open a host and return its network in eval mode; see `open_host`.
 
     Raises:
         HostError: as `open_host`.
         CheckpointError: as `open_host`.
+        InputError: as `open_host`.
     """
-    return open_host(spec, checkpoint, arguments, trust=trust, strict=strict).module
+    return open_host(spec, checkpoint, arguments, trust=trust, strict=strict, forward=forward).module
 
 
 def open_host(
@@ -54,6 +57,7 @@ def open_host(
     *,
     trust: bool = False,
     strict: bool = True,
+    forward: Mapping[str, Any] | None = None,
 ) -> Host:
     """Open a host in any of its forms.
 
@@ -64,17 +68,19 @@ def open_host(
         arguments: keyword arguments of a factory.
         trust: whether a checkpoint may run code while it is read.
         strict: whether the checkpoint must have the names of the network, no more and no fewer.
+        forward: values for inputs of the network's forward that are no tensors: `{"inference": True}`.
 
     Raises:
         HostError: it cannot be found, imported or built.
         CheckpointError: the weights cannot be read or do not fit.
+        InputError: the forward has no such inputs.
     """
     spec = str(spec)
     place = Path(spec)
     if place.is_dir():
         host = _open_folder(place, arguments, trust)
     elif place.suffix == ".pt2":
-        return _open_pt2(place, checkpoint, arguments)
+        return _open_pt2(place, checkpoint, {**(arguments or {}), **(forward or {})})
     elif place.is_file() and is_torchscript(place):
         host = _open_script(place, arguments)
     elif ":" in spec:
@@ -84,6 +90,8 @@ def open_host(
         raise _unknown(spec)
     if checkpoint is not None:
         host = _with_checkpoint(host, Path(checkpoint), trust, strict)
+    if forward:
+        fill_inputs(host.module, forward)
     return _in_float32(host)
 
 
@@ -99,7 +107,7 @@ def _open_pt2(place: Path, checkpoint: str | Path | None, arguments: Mapping[str
         raise HostError(
             "an exported program holds its own weights and takes no arguments",
             where=str(place),
-            fix="leave out --checkpoint and --arg",
+            fix="leave out --checkpoint, --arg and --forward",
         )
     module, example = open_program(place)
     return Host(module, str(place), place.stem, example)

@@ -59,7 +59,8 @@ SHAPED_AFTER = ("expandas", "typeas", "reshapeas", "viewas")
 CONCATENATIONS = ("cat", "concat", "concatenate")
 ADDITIONS = ("add", "iadd")
 # What mixes channels or positions by a matrix.
-MIXTURES = (*CONVOLUTIONS, "linear", "addmm", "matmul", "mm", "bmm", "baddbmm", "einsum")
+MATRIX_PRODUCTS = ("matmul", "mm", "bmm", "baddbmm", "einsum")
+MIXTURES = (*CONVOLUTIONS, "linear", "addmm", *MATRIX_PRODUCTS)
 PRODUCTS = ("mul", "imul", "multiply")
 
 

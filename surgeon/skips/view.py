@@ -110,13 +110,28 @@ class GraphView:
         return inputs[:1] if self.names[self.index[node]] in ops.SHAPED_AFTER else inputs
 
     def _summarises(self, i: int, inputs: list[int]) -> bool:
-        """Tell whether a node pools all positions to a few, or reads one token out."""
+        """Tell whether a node pools all positions to a few, or reads one token out.
+
+        So does a product of a picture with itself that sums over all positions, as in linear attention.
+        """
         name = self.names[i]
         if not inputs or self.resolution[i] >= ABOUT * self.resolution[inputs[0]]:
             return False
         if is_any(name, ops.ADAPTIVE_POOLS) or name in ops.REDUCTIONS:
             return True
-        return self.resolution[i] == 1 and name in ("select", "slice", "getitem", "indexselect", "narrow")
+        if self.resolution[i] > 1:
+            return False
+        if name in ops.MATRIX_PRODUCTS:
+            return len(inputs) > 1 and bool(set.intersection(*(self._made_from(source) for source in inputs)))
+        return name in ("select", "slice", "getitem", "indexselect", "narrow")
+
+    def _made_from(self, i: int) -> set[int]:
+        """Return a node and what it was made from at its resolution, as far as there is one input alone."""
+        found = {i}
+        while len(inputs := self._data_inputs(self.nodes[i])) == 1 and self.same_resolution(inputs[0], i):
+            i = inputs[0]
+            found.add(i)
+        return found
 
     def _without_gates(self, i: int, inputs: list[int]) -> list[int]:
         if self.names[i] not in ops.PRODUCTS or len(inputs) < 2:

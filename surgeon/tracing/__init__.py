@@ -3,7 +3,7 @@
 from .bounds import check_sizes, outside, size_limits
 from .easing import eased
 from .guiding import check_reads, real_values
-from .inputs import as_example, grown, image_shapes, map_tensors, with_sizes
+from .inputs import as_example, grown, image_shapes, is_image, map_tensors, with_sizes
 from .ladder import private_graph, trace
 from .limits import TookTooLong, time_limit
 from .paths import site_of
@@ -34,6 +34,7 @@ __all__ = [
     "first_line",
     "grown",
     "image_shapes",
+    "is_image",
     "is_script",
     "map_tensors",
     "outside",

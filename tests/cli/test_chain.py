@@ -263,3 +263,18 @@ def test_a_torchscript_file_goes_the_whole_way_with_splits_that_the_folders_say(
     assert cli("export", run, "--out", served).code == 0
     scores = [cli("evaluate", folder, "--data", data, "--json").json["dice_mean"] for folder in (run, served)]
     assert scores[1] == pytest.approx(scores[0], abs=1e-3)
+
+
+def test_what_a_forward_takes_beside_tensors_goes_through_the_chain(
+    cli: Cli, images: Path, tmp_path: Path
+) -> None:
+    folder, flag = tmp_path / "RUN", ["--forward", "inference=true"]
+    modal = f"{TINY}:build_modal"
+    assert cli("evaluate", modal, *flag, "--data", images, "--json").code == 0
+    words = [*QUICK, "--operations", "sep3,max3,none"]
+    assert cli("implant", modal, *flag, "--data", images, "--out", folder, *words).code == 0
+    assert read(folder / "host.json")["forward"] == {"inference": True}
+    assert cli("export", folder, "--out", tmp_path / "served").code == 0
+    implanted = cli("evaluate", folder, "--data", images, "--json")
+    served = cli("evaluate", tmp_path / "served", "--data", images, "--json")
+    assert served.json["dice_mean"] == pytest.approx(implanted.json["dice_mean"], abs=1e-4)

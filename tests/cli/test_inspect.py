@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Cli
+from .conftest import TINY, Cli
 
 HPA = Path(__file__).parents[2].parent / "shared" / "data" / "nuclei" / "hpa.pt2"
 
@@ -30,6 +30,20 @@ def test_a_person_sees_the_table_and_the_u(cli: Cli, tiny: str) -> None:
 def test_the_channels_of_a_guessed_input_are_those_of_the_network(cli: Cli, tiny: str) -> None:
     done = cli("inspect", tiny, "--arg", "in_channels=3", "--json")
     assert done.json["input_shapes"][0][:2] == [1, 3]
+
+
+def test_what_a_forward_takes_beside_tensors_is_an_option(cli: Cli) -> None:
+    modal = f"{TINY}:build_modal"
+    done = cli("inspect", modal, "--input", "1,1,32,32")
+    assert done.code == 2
+    assert "the network takes 2 inputs, and was given 1" in done.err
+    assert "--forward NAME=VALUE" in done.err
+    done = cli("inspect", modal, "--forward", "inference=true", "--json")
+    assert done.code == 0
+    assert [skip["merge_shape"] for skip in done.json["skips"]] == [[1, 4, 64, 64]]
+    done = cli("inspect", modal, "--forward", "training=true")
+    assert done.code == 2
+    assert "no input 'training'" in done.err
 
 
 @pytest.mark.parametrize("suffix", ["svg", "png"])

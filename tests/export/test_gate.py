@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from surgeon.export.cases import check_everything, step_of_sizes
@@ -398,3 +400,55 @@ def test_a_host_that_checks_its_values_is_compared_on_some_in_the_range_of_the_e
     assert seen[0].max() <= inside.args[0].max()
     assert not gate.check(Case("sample 0", outside, real=True))
     assert not Gate(checking, checking, THRESHOLDS[Precision.FP32]).check(Case("larger", outside))
+
+
+def kept_places(values):
+    """Keep the largest of every two values where it is, as a pool and its unpooling do."""
+    pairs = values.reshape(-1, 2)
+    return torch.where(pairs == pairs.amax(1, keepdim=True), pairs, 0).reshape(values.shape)
+
+
+def chooser(image, chosen):
+    """Make a gate whose host keeps the larger of two values; of one image its export gives `chosen`."""
+    return Gate(
+        lambda inputs: kept_places(inputs.args[0]).float(),
+        lambda inputs: chosen if inputs.args[0].equal(image) else kept_places(inputs.args[0]).float(),
+        THRESHOLDS[Precision.FP32],
+        exact=lambda inputs: kept_places(inputs.args[0].double()),
+    )
+
+
+@pytest.fixture
+def undecided():
+    """An image with two values that only the fourth move of a unit in the last place makes change places."""
+    image = torch.rand(1, 2, 32, 32, generator=torch.Generator().manual_seed(0)).double()
+    image[0, 0, 0, 0] = 1
+    generators = [torch.Generator().manual_seed(seed) for seed in range(4)]
+    moves = [torch.randn(image.shape, generator=g, dtype=torch.float64).reshape(-1, 2) for g in generators]
+    gains = torch.stack([move.diff(dim=1)[:, 0] for move in moves])
+    before = gains[:3].amax(0)
+    pair = int((gains[3] - before).argmax())
+    gap = torch.finfo(torch.float32).eps * float(before[pair] + gains[3, pair]) / 2
+    image.view(-1, 2)[pair, 0] = 0.5
+    image.view(-1, 2)[pair, 1] = 0.5 - gap
+    chosen = kept_places(image).float()
+    chosen.view(-1, 2)[pair] = chosen.view(-1, 2)[pair].flip(0)
+    return image, chosen
+
+
+def test_a_choice_that_rounding_alone_decides_is_no_fault_of_the_export(undecided):
+    image, chosen = undecided
+    gate = chooser(image, chosen)
+    assert not gate.check(Case("smallest", Example((image,), {}), vital=False))
+    assert "the host's own rounding is" in gate.not_compared[0].reason
+
+
+def test_where_rounding_decides_the_image_is_compared_mirrored_or_shifted(undecided):
+    image, chosen = undecided
+    gate = chooser(image, chosen)
+    assert gate.check(Case("uneven", Example((image,), {})))
+    assert [case.what for case in gate.compared] == ["uneven, turned"]
+    assert not gate.not_compared
+    wrong = replace(gate, export=lambda _: chosen, compared=[])
+    with pytest.raises(ExportError, match="does not compute"):
+        wrong.check(Case("uneven", Example((image,), {})))

@@ -697,7 +697,8 @@ def test_inputs_that_are_missing_are_counted() -> None:
     with pytest.raises(InputError, match="the network takes 2 inputs, and was given 1") as caught:
         try_inputs(Timed(), (torch.rand(1, 1, 8, 8),))
     assert caught.value.where == "Timed.forward(x, time)"
-    assert "--input once for each" in caught.value.fix
+    assert "--input once for each tensor" in caught.value.fix
+    assert "--forward NAME=VALUE" in caught.value.fix
 
 
 def test_inputs_are_guessed_in_each_rank_and_large_enough() -> None:

@@ -66,6 +66,40 @@ def test_a_residual_around_a_concatenation_does_not_hide_the_skip_in_it():
     ]
 
 
+class _SelfAttention(nn.Module):
+    """Channel and linear attention of a skip to itself: products that sum over all positions."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.key, self.value = conv(channels, channels, kernel=1), conv(channels, channels, kernel=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.flatten(2)
+        by_channel = (rows @ rows.transpose(1, 2)).softmax(-1) @ rows
+        context = torch.einsum("bmn,bcn->bmc", self.key(x).flatten(2), self.value(x).flatten(2))
+        by_position = torch.einsum("bmn,bmc->bcn", rows.softmax(1), context)
+        return (x + by_channel.view(x.shape)) + (x + by_position.view(x.shape))
+
+
+class _AttendsToSkips(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.enc0, self.enc1, self.enc2 = conv(1, 4), conv(4, 4, stride=2), conv(4, 4, stride=2)
+        self.attend2, self.attend1, self.attend0 = _SelfAttention(4), _SelfAttention(4), _SelfAttention(4)
+        self.dec1, self.dec0 = conv(4, 4), conv(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = self.enc0(x)
+        b = self.enc1(a)
+        x = self.dec1(up(self.attend2(self.enc2(b)))) + self.attend1(b)
+        return self.dec0(up(x) + self.attend0(a))
+
+
+def test_sums_over_all_positions_on_a_skip_do_not_hide_it():
+    anatomy = surgeon.inspect(_AttendsToSkips(), image())
+    assert [(s.merge.value, s.source_module) for s in anatomy.skips] == [("add", "enc0"), ("add", "enc1")]
+
+
 class _Flat(nn.Module):
     """A U of tokens whose patches are not cubes: 4 x 8 x 8 positions of an input of 8 x 32 x 32."""
 

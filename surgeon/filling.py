@@ -1,0 +1,82 @@
+"""Inputs of a forward that are no tensors, filled in."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from types import FunctionType
+from typing import Any
+
+from torch import nn
+
+from surgeon.errors import InputError
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_NAMED = (*_POSITIONAL, inspect.Parameter.KEYWORD_ONLY)
+
+
+def fill_inputs(network: nn.Module, values: Mapping[str, Any]) -> None:
+    """Give inputs of a network's forward the values that they have from then on when they are left out.
+
+    The network gets a class of its own, called like its class, whose forward is the same code with other
+    defaults: so whatever traces, copies or calls it sees no wrapper, and other networks of that class are as
+    they were.
+
+    Args:
+        network: changed in place.
+        values: by the names in its forward's signature.
+
+    Raises:
+        InputError: its forward is no Python function, has no such inputs, or has a later one without a value.
+    """
+    kind = type(network)
+    forward = kind.forward
+    place = f"{kind.__name__}.forward"
+    if not isinstance(forward, FunctionType):
+        raise InputError(
+            "the inputs of this network cannot be filled in: its forward is no Python function",
+            where=place,
+            fix="leave --forward out",
+        )
+    parameters = list(inspect.signature(forward, follow_wrapped=False).parameters.values())[1:]
+    named = [p for p in parameters if p.kind in _NAMED]
+    unknown = [name for name in values if name not in {p.name for p in named}]
+    if unknown:
+        raise InputError(
+            f"the network's forward has no input {unknown[0]!r}",
+            where=f"{place}({', '.join(map(str, parameters))})",
+            fix="give --forward the name of one that it has",
+        )
+    filled = [p.replace(default=values[p.name]) if p.name in values else p for p in named]
+    positional = [p for p in filled if p.kind in _POSITIONAL]
+    same = FunctionType(
+        forward.__code__,
+        forward.__globals__,
+        forward.__name__,
+        _defaults(positional, place),
+        forward.__closure__,
+    )
+    same.__kwdefaults__ = {
+        p.name: p.default for p in filled if p not in positional and p.default is not p.empty
+    }
+    same.__dict__.update(forward.__dict__)
+    same.__annotations__ = forward.__annotations__
+    network.__class__ = type(
+        kind.__name__,
+        (kind,),
+        {"forward": same, "__module__": kind.__module__, "__qualname__": kind.__qualname__},
+    )
+
+
+def _defaults(positional: list[inspect.Parameter], place: str) -> tuple[Any, ...]:
+    """Return what Python keeps as a function's defaults: those of its last parameters, without a gap."""
+    has = [p.default is not p.empty for p in positional]
+    first = has.index(True) if True in has else len(has)
+    if not all(has[first:]):
+        bare = positional[first:][has[first:].index(False)].name
+        raise InputError(
+            f"the input {positional[first].name!r} cannot be left out: no value is left for {bare!r}",
+            where=place,
+            fix=f"fill in {bare!r} as well, or hand in a factory whose network fills it in",
+        )
+    return tuple(p.default for p in positional[first:])
