@@ -16,7 +16,9 @@ from surgeon.tracing import Example, Limits, as_example, image_shapes, map_tenso
 from .flattening import Freedom, batch_size
 from .gate import Case, Gate, within
 
-_STEPS = (1, 2, 4, 8, 16, 32, 64, 128)
+_STEPS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+# Windows on the fifth level need steps of 256; volumes of that size are too large to try.
+_MOST_TRIED = 1 << 22
 _SMALLEST_TRIED = 6
 # Seed and share of the example's spread. Loud noise saturates a network that ends in a sigmoid, and a
 # saturated output hides differences; faint noise does not reach what clips.
@@ -161,13 +163,20 @@ def _largest_axes(
 
 def step_of_sizes(host: Callable[[Example], Any], example: Example) -> int:
     """Return the smallest step to a larger spatial size that a network runs at; 0 where it takes none."""
-    for step in _STEPS:
+    for step, grown in _grown(_spatial(example)):
         try:
-            host(within(_sized(example, tuple(size + step for size in _spatial(example)), 20), example))
+            host(within(_sized(example, grown, 20), example))
         except Exception:  # noqa: BLE001 - a host may refuse a size in any way
             continue
         return step
     return 0
+
+
+def _grown(spatial: tuple[int, ...]) -> Iterator[tuple[int, tuple[int, ...]]]:
+    for step in _STEPS:
+        grown = tuple(size + step for size in spatial)
+        if math.prod(grown) <= max(_MOST_TRIED, math.prod(spatial)) or step < _STEPS[-1]:
+            yield step, grown
 
 
 def step_of_depth(host: Callable[[Example], Any], example: Example) -> int:
@@ -188,8 +197,7 @@ def step_of_depth(host: Callable[[Example], Any], example: Example) -> int:
 def _find_step(gate: Gate, example: Example, spatial: tuple[int, ...], limit: int | None) -> int:
     """Return the smallest step to a larger size that host and export both take."""
     reason = f"sizes beyond {limit} are outside what torch.export vouches for"
-    for step in _STEPS:
-        grown = tuple(size + step for size in spatial)
+    for step, grown in _grown(spatial):
         if limit is not None and max(grown) > limit:
             break
         # The export may refuse what lies between its steps, with an error; wrong values it may not give.

@@ -12,11 +12,13 @@ from enum import Enum
 from functools import partial
 from typing import Any
 
+import sympy
 import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram, ShapesCollection
 from torch.fx.experimental.symbolic_shapes import DimConstraints
 from torch.utils import _pytree as pytree
+from torch.utils._sympy.functions import FloorDiv
 
 from surgeon.errors import ExportError
 from surgeon.parity import compare
@@ -127,21 +129,30 @@ def _widest_program(model: nn.Module, example: Example, freedom: Freedom) -> tup
     """
     program = export_program(model, example, freedom)
     limits = size_limits(program)
-    if not freedom.sizes or limits.largest is None:
+    if not freedom.sizes or not _is_bounded(program):
         return program, example
-    if bind(limits, partial(run, model), _functional_graph(program), example):
+    if limits.largest and bind(limits, partial(run, model), _functional_graph(program), example):
         return program, example
     # A map of one value, at the end of the levels, is a constant to torch.export: it bounds the image's size.
     for larger in larger_examples(example):
         with contextlib.suppress(Exception):
             wider = export_program(model, larger, freedom)
             found = run(_functional_graph(wider), example)
-            if (
-                size_limits(wider).largest is None
-                and compare(run(model, example), found).relative < TOLERANCE
-            ):
+            if not _is_bounded(wider) and compare(run(model, example), found).relative < TOLERANCE:
                 return wider, larger
     return program, example
+
+
+def _is_bounded(program: ExportedProgram) -> bool:
+    """Tell whether a program holds up to some size, or while a number of windows is what it was."""
+    if size_limits(program).largest is not None:
+        return True
+    for node in program.graph.nodes:
+        if node.target is torch.ops.aten._assert_scalar.default and isinstance(node.args[0], fx.Node):
+            asserted = getattr(getattr(node.args[0].meta.get("val"), "node", None), "expr", None)
+            if isinstance(asserted, sympy.Eq) and asserted.rhs.is_Integer and isinstance(asserted.lhs, FloorDiv):
+                return True
+    return False
 
 
 def larger_examples(example: Example) -> Iterator[Example]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch._prims_common import is_contiguous_or_false, make_contiguous_strides_for
 from torch.utils._sympy.reference import PythonReferenceAnalysis
 
 from .folding import folded_sizes
@@ -28,7 +29,7 @@ def eased(host: nn.Module, *, free: bool, marked: bool = False) -> Iterator[None
         marked: as `FreeForms` has it.
     """
     counting = sizes_kept_free(host, marked=marked) if free else contextlib.nullcontext()
-    torchs_own = (muted_export(), _data_is_traced(), _plain_tensors(), _quotients_are_checked())
+    torchs_own = (muted_export(), _data_is_traced(), _plain_tensors(), _quotients_are_checked(), _views_are_short())
     with contextlib.ExitStack() as eases:
         for ease in (*torchs_own, complaints_skipped(), folded_sizes(), counting):
             eases.enter_context(ease)
@@ -63,6 +64,27 @@ def _plain_tensors() -> Iterator[None]:
             del Tensor.as_subclass
         else:
             Tensor.as_subclass = own  # type: ignore[method-assign]
+
+
+@contextlib.contextmanager
+def _views_are_short() -> Iterator[None]:
+    """Let torch.export make a view of what is contiguous at once: it goes axis by axis, and asks at each.
+
+    Where windows are cut out, it divides sizes that were divided before, and takes minutes. That both shapes hold
+    as many values has been checked by then.
+    """
+    native = torch._refs._reshape_view_helper_core_alg
+
+    def view(tensor: Tensor, shape: tuple[Any, ...], allow_copy: bool) -> Any:
+        if not is_contiguous_or_false(tensor):
+            return native(tensor, shape, allow_copy)
+        return torch.as_strided(tensor, shape, make_contiguous_strides_for(shape))
+
+    torch._refs._reshape_view_helper_core_alg = view
+    try:
+        yield
+    finally:
+        torch._refs._reshape_view_helper_core_alg = native
 
 
 @contextlib.contextmanager

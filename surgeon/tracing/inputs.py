@@ -122,6 +122,6 @@ def other_sizes(spatial: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
 def grown(example: Example) -> Iterator[tuple[int, Example]]:
     """Yield the example with every spatial dimension larger by 1, 2, 4, ..., at most doubled."""
     spatial = image_shapes(example)[0][2:]
-    for step in (1, 2, 4, 8, 16, 32, 64):
+    for step in (1, 2, 4, 8, 16, 32, 64, 128, 256):
         if step <= min(spatial):
             yield step, with_sizes(example, tuple(size + step for size in spatial))

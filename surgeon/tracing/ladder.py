@@ -37,6 +37,7 @@ class _Subject:
     example: Example
     variants: tuple[tuple[Variant, Any], ...]  # with the host's outputs
     refused: tuple[Replay, ...]
+    shunned: tuple[tuple[Variant, Any], ...] = ()  # at which it goes another way than on the example
 
     def accepts(self, what: str) -> bool:
         return any(variant.what == what for variant, _ in self.variants)
@@ -48,6 +49,18 @@ class _Subject:
             if variant.what == "size":
                 example = with_sizes(example, image_shapes(variant.example)[0][2:])
         return with_batch(example) if self.accepts("batch") else example
+
+    def doubled(self) -> _Subject | None:
+        """Return the same with twice the example's sizes as the other size; None where the host refuses these."""
+        sizes = tuple(2 * size for size in image_shapes(self.example)[0][2:])
+        twice = Variant("size", with_sizes(self.example, sizes))
+        try:
+            expected = run(self.host, twice.example)
+        except Exception:  # noqa: BLE001 - a host may refuse a size in any way
+            return None
+        shunned = tuple(one for one in self.variants if one[0].what == "size")
+        kept = tuple(one for one in self.variants if one[0].what != "size")
+        return replace(self, variants=(*kept, (twice, expected)), shunned=shunned)
 
 
 def trace(host: nn.Module, inputs: Any, kwargs: dict[str, Any] | None = None) -> Trace:
@@ -79,6 +92,9 @@ def trace(host: nn.Module, inputs: Any, kwargs: dict[str, Any] | None = None) ->
         replays = tuple(replay(v.what, expected, module, v.example) for v, expected in subject.variants)
         if not holds(replays[0]):
             attempts.append(Attempt(way, f"the graph differs from the host: {_describe(replays[0])}"))
+            found = _free_alike(subject) if way is Way.EXPORT_FREE else None
+            if found is not None:
+                return _finish(*found, attempts)
             continue
         if all(_carries(way, outcome) for outcome in replays):
             return _finish(subject, module, way, replays, attempts)
@@ -98,6 +114,26 @@ def trace(host: nn.Module, inputs: Any, kwargs: dict[str, Any] | None = None) ->
         for outcome in replays
     )
     return _finish(subject, module, way, kept, [a for a in attempts if a.way is not way])
+
+
+def _free_alike(subject: _Subject) -> tuple[_Subject, fx.GraphModule, Way, tuple[Replay, ...]] | None:
+    """Trace with free sizes once more, from twice the example's.
+
+    A network that asks whether a size fits its windows may go another way at the other size than on its
+    example; at twice the size it goes the same way. None where that graph does not hold either.
+    """
+    alike = subject.doubled()
+    if alike is None:
+        return None
+    try:
+        with time_limit(TIME_LIMIT):
+            module = export_graph(alike.host, alike.widest(), batch=alike.accepts("batch"), sizes=True)
+    except (Exception, TookTooLong):  # noqa: BLE001 - it failed once before, and the next way may not
+        return None
+    replays = tuple(replay(v.what, expected, module, v.example) for v, expected in alike.variants)
+    if not all(_carries(Way.EXPORT_FREE, outcome) for outcome in replays):
+        return None
+    return alike, module, Way.EXPORT_FREE, replays
 
 
 def _carries(way: Way, outcome: Replay) -> bool:
@@ -258,8 +294,9 @@ class _Steps:
 def _find_steps(subject: _Subject, module: fx.GraphModule, way: Way) -> _Steps:
     """Find the smallest steps by which the sizes of host and graph may grow."""
     host: int | None = None
-    astray = False
-    replays: list[Replay] = []
+    replays = [replay("size", expected, module, shunned.example) for shunned, expected in subject.shunned]
+    astray = any(not outcome.remark and not _carries(way, outcome) for outcome in replays)
+    replays = [replace(outcome, remark="the host goes another way there") for outcome in replays]
     for step, example in grown(subject.example):
         try:
             expected = run(subject.host, example)
