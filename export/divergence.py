@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import onnx_ir as ir
@@ -133,7 +134,8 @@ class _Recorder(fx.Interpreter):
     def place(self, name: str, finding: str) -> Place:
         """Describe a node."""
         node = self.nodes[name]
-        operation = str(node.target).removeprefix("aten.").partition(".")[0]
+        own = node.target.__name__ if isinstance(node.target, FunctionType) else ""
+        operation = own or str(node.target).removeprefix("aten.").partition(".")[0]
         return Place(name, operation, modules_of(node)[-1], source_of(node), finding)
 
 

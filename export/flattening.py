@@ -149,8 +149,8 @@ def _is_bounded(program: ExportedProgram) -> bool:
         return True
     for node in program.graph.nodes:
         if node.target is torch.ops.aten._assert_scalar.default and isinstance(node.args[0], fx.Node):
-            asserted = getattr(getattr(node.args[0].meta.get("val"), "node", None), "expr", None)
-            if isinstance(asserted, sympy.Eq) and asserted.rhs.is_Integer and isinstance(asserted.lhs, FloorDiv):
+            said = getattr(getattr(node.args[0].meta.get("val"), "node", None), "expr", None)
+            if isinstance(said, sympy.Eq) and isinstance(said.lhs, FloorDiv) and said.rhs.is_Integer:
                 return True
     return False
 

@@ -12,6 +12,7 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from .complex_numbers import roll, shift, shift_back, way_of_complex
+from .resizing import way_of_resizing
 
 aten = torch.ops.aten
 
@@ -150,7 +151,7 @@ def _way(node: fx.Node) -> Callable[..., Any] | None:
     applies, way = _WAYS.get(node.target, (None, None))
     if applies is not None and applies(*node.args):
         return way
-    return way_of_complex(node)
+    return way_of_complex(node) or way_of_resizing(node)
 
 
 def _is_open(sizes: Any) -> bool:

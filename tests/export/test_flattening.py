@@ -150,6 +150,29 @@ def test_a_map_of_one_value_at_the_example_does_not_bound_the_sizes(tmp_path):
     assert artifact.parity[-1].shapes == ((1, 1, 64, 64),)
 
 
+class OneWindow(nn.Module):
+    """Attends within windows of 4 x 4, as einops writes it: the images are the windows divided."""
+
+    def __init__(self):
+        super().__init__()
+        self.down = nn.Conv2d(1, 4, 3, stride=2, padding=1)
+
+    def forward(self, x):
+        x = self.down(x)
+        rows, columns = x.shape[2] // 4, x.shape[3] // 4
+        windows = x.reshape(x.shape[0], 4, rows, 4, columns, 4).permute(0, 2, 4, 1, 3, 5).reshape(-1, 4, 16)
+        windows = (windows @ windows.transpose(1, 2)).softmax(-1) @ windows
+        images = windows.shape[0] // (rows * columns)
+        joined = windows.reshape(images, rows, columns, 4, 4, 4).permute(0, 3, 1, 4, 2, 5)
+        return x + joined.reshape(images, 4, 4 * rows, 4 * columns)
+
+
+def test_one_window_at_the_example_does_not_bound_the_sizes(tmp_path):
+    artifact = to_onnx(OneWindow().eval(), image(size=8), tmp_path / "out", samples=[image(size=32)[0]])
+    assert artifact.freedom is Freedom.BATCH_AND_SIZES
+    assert artifact.parity[-1].shapes == ((1, 1, 32, 32),)
+
+
 def test_a_text_beside_the_image_keeps_its_width():
     class Told(nn.Module):
         def __init__(self):
