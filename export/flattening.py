@@ -12,7 +12,6 @@ from enum import Enum
 from functools import partial
 from typing import Any
 
-import sympy
 import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram, ShapesCollection
@@ -150,7 +149,8 @@ def _is_bounded(program: ExportedProgram) -> bool:
     for node in program.graph.nodes:
         if node.target is torch.ops.aten._assert_scalar.default and isinstance(node.args[0], fx.Node):
             said = getattr(getattr(node.args[0].meta.get("val"), "node", None), "expr", None)
-            if isinstance(said, sympy.Eq) and isinstance(said.lhs, FloorDiv) and said.rhs.is_Integer:
+            is_equation = getattr(said, "rel_op", "") == "=="
+            if is_equation and isinstance(said.lhs, FloorDiv) and said.rhs.is_Integer:
                 return True
     return False
 

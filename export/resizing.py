@@ -48,9 +48,9 @@ def way_of_resizing(node: fx.Node) -> Callable[..., Any] | None:
     kernel, _ = _KERNELS[node.target]
 
     def resize(x: Tensor, sizes: Sequence[Any] | None, align_corners: bool, *factors: Any) -> Tensor:
-        given = _factors(factors) or [None, None]
+        given: Sequence[float | None] = _factors(factors) or (None, None)
         if sizes is None:
-            sizes = [math.floor(x.shape[2 + axis] * factor) for axis, factor in enumerate(given)]
+            sizes = [math.floor(x.shape[2 + axis] * factor) for axis, factor in enumerate(_factors(factors))]
         rows, columns = (
             smoothing_matrix(x.shape[2 + axis], sizes[axis], kernel, align_corners, given[axis]).to(x)
             for axis in range(2)

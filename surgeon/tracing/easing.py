@@ -29,9 +29,9 @@ def eased(host: nn.Module, *, free: bool, marked: bool = False) -> Iterator[None
         marked: as `FreeForms` has it.
     """
     counting = sizes_kept_free(host, marked=marked) if free else contextlib.nullcontext()
-    torchs_own = (muted_export(), _data_is_traced(), _plain_tensors(), _quotients_are_checked(), _views_are_short())
+    torchs_own = (muted_export(), _data_is_traced(), _plain_tensors(), _quotients_are_checked())
     with contextlib.ExitStack() as eases:
-        for ease in (*torchs_own, complaints_skipped(), folded_sizes(), counting):
+        for ease in (*torchs_own, _views_are_short(), complaints_skipped(), folded_sizes(), counting):
             eases.enter_context(ease)
         yield
 
@@ -70,8 +70,8 @@ def _plain_tensors() -> Iterator[None]:
 def _views_are_short() -> Iterator[None]:
     """Let torch.export make a view of what is contiguous at once: it goes axis by axis, and asks at each.
 
-    Where windows are cut out, it divides sizes that were divided before, and takes minutes. That both shapes hold
-    as many values has been checked by then.
+    Where windows are cut out, it divides sizes that were divided before, and takes minutes. That both shapes
+    hold as many values has been checked by then.
     """
     native = torch._refs._reshape_view_helper_core_alg
 
@@ -80,7 +80,7 @@ def _views_are_short() -> Iterator[None]:
             return native(tensor, shape, allow_copy)
         return torch.as_strided(tensor, shape, make_contiguous_strides_for(shape))
 
-    torch._refs._reshape_view_helper_core_alg = view
+    torch._refs._reshape_view_helper_core_alg = view  # type: ignore[assignment]
     try:
         yield
     finally:

@@ -51,7 +51,7 @@ class _Subject:
         return with_batch(example) if self.accepts("batch") else example
 
     def doubled(self) -> _Subject | None:
-        """Return the same with twice the example's sizes as the other size; None where the host refuses these."""
+        """Return the same with twice the example's sizes as the others; None where these are refused."""
         sizes = tuple(2 * size for size in image_shapes(self.example)[0][2:])
         twice = Variant("size", with_sizes(self.example, sizes))
         try:

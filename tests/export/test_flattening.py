@@ -155,16 +155,17 @@ class OneWindow(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.down = nn.Conv2d(1, 4, 3, stride=2, padding=1)
+        self.down = nn.Conv2d(1, 12, 3, stride=2, padding=1)
 
     def forward(self, x):
         x = self.down(x)
-        rows, columns = x.shape[2] // 4, x.shape[3] // 4
-        windows = x.reshape(x.shape[0], 4, rows, 4, columns, 4).permute(0, 2, 4, 1, 3, 5).reshape(-1, 4, 16)
-        windows = (windows @ windows.transpose(1, 2)).softmax(-1) @ windows
-        images = windows.shape[0] // (rows * columns)
-        joined = windows.reshape(images, rows, columns, 4, 4, 4).permute(0, 3, 1, 4, 2, 5)
-        return x + joined.reshape(images, 4, 4 * rows, 4 * columns)
+        batch, rows, columns = x.shape[0], x.shape[2] // 4, x.shape[3] // 4
+        windows = x.reshape(batch, 3, 2, 2, rows, 4, columns, 4).permute(1, 0, 4, 6, 2, 5, 7, 3)
+        query, key, value = windows.reshape(3, batch * rows * columns, 2, 16, 2)
+        mixed = (query @ key.transpose(-2, -1)).softmax(-1) @ value
+        images = mixed.shape[0] // (rows * columns)
+        joined = mixed.reshape(images, rows, columns, 2, 4, 4, 2).permute(0, 3, 6, 1, 4, 2, 5)
+        return joined.reshape(images, 4, rows * 4, columns * 4)[:, :, : x.shape[2], : x.shape[3]]
 
 
 def test_one_window_at_the_example_does_not_bound_the_sizes(tmp_path):

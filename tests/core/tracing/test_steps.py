@@ -34,7 +34,7 @@ def test_host_and_graph_each_tell_their_own_step(pads, host, graph):
 
 
 class _Windows(nn.Module):
-    """Mixes positions within windows of 4, and mirrors what does not fill one: not beyond the height it has."""
+    """Mixes positions in windows of 4, and mirrors what does not fill one: not more than there is."""
 
     def __init__(self) -> None:
         super().__init__()
