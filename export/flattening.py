@@ -148,7 +148,7 @@ def _is_bounded(program: ExportedProgram) -> bool:
         return True
     for node in program.graph.nodes:
         if node.target is torch.ops.aten._assert_scalar.default and isinstance(node.args[0], fx.Node):
-            said = getattr(getattr(node.args[0].meta.get("val"), "node", None), "expr", None)
+            said: Any = getattr(getattr(node.args[0].meta.get("val"), "node", None), "expr", None)
             is_equation = getattr(said, "rel_op", "") == "=="
             if is_equation and isinstance(said.lhs, FloorDiv) and said.rhs.is_Integer:
                 return True
