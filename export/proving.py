@@ -21,6 +21,7 @@ from surgeon.tracing import Example, map_tensors, run, size_limits
 
 from .artifact import Artifact
 from .cases import Sizes, check_everything, quantised_cases, small_example
+from .choosing import chooses
 from .divergence import Stages, find_divergence
 from .doubling import count_nodes
 from .flattening import leaves_of
@@ -76,7 +77,9 @@ def prove(order: Order, written: Written) -> Artifact:
 
 def _gate(order: Order, written: Written, export: Callable[[Example], Any]) -> Gate:
     locate = _locator(order, written)
-    return Gate(order.host, export, THRESHOLDS[order.precision], locate, _in_double(order), order.example)
+    choosing = chooses(written.flat.graph_module.graph)
+    exact = _in_double(order)
+    return Gate(order.host, export, THRESHOLDS[order.precision], locate, exact, order.example, choosing)
 
 
 def _check_rounding(order: Order, written: Written) -> tuple[Compared, ...]:

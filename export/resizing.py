@@ -29,23 +29,22 @@ def _cubic(distance: Tensor) -> Tensor:
     return torch.where(distance < 1, near, torch.where(distance < 2, far, torch.zeros_like(distance)))
 
 
-# By operation: the kernel, and how far it reaches on each side, in pixels.
-_KERNELS: dict[Any, tuple[_Kernel, float]] = {
-    aten._upsample_bilinear2d_aa.default: (_triangle, 1.0),
-    aten._upsample_bilinear2d_aa.vec: (_triangle, 1.0),
-    aten._upsample_bicubic2d_aa.default: (_cubic, 2.0),
-    aten._upsample_bicubic2d_aa.vec: (_cubic, 2.0),
+_KERNELS: dict[Any, _Kernel] = {
+    aten._upsample_bilinear2d_aa.default: _triangle,
+    aten._upsample_bilinear2d_aa.vec: _triangle,
+    aten._upsample_bicubic2d_aa.default: _cubic,
+    aten._upsample_bicubic2d_aa.vec: _cubic,
 }
 
 
 def way_of_resizing(node: fx.Node) -> Callable[..., Any] | None:
     """Return the function to write a smoothed resizing by; None where Resize does the same."""
-    if node.target not in _KERNELS:
+    kernel = _KERNELS.get(node.target)
+    if kernel is None:
         return None
     aligned, factors = node.args[2], _factors(node.args[3:])
     if not aligned and all(float(factor).is_integer() for factor in factors):
         return None
-    kernel, _ = _KERNELS[node.target]
 
     def resize(x: Tensor, sizes: Sequence[Any] | None, align_corners: bool, *factors: Any) -> Tensor:
         given: Sequence[float | None] = _factors(factors) or (None, None)

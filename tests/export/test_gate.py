@@ -415,17 +415,20 @@ def chooser(image, chosen):
         lambda inputs: chosen if inputs.args[0].equal(image) else kept_places(inputs.args[0]).float(),
         THRESHOLDS[Precision.FP32],
         exact=lambda inputs: kept_places(inputs.args[0].double()),
+        choosing=True,
     )
 
 
 @pytest.fixture
 def undecided():
-    """An image with two values that only the fourth move of a unit in the last place makes change places."""
+    """An image with two values that the fourth move alone makes change places."""
     image = torch.rand(1, 2, 32, 32, generator=torch.Generator().manual_seed(0)).double()
     image[0, 0, 0, 0] = 1
     generators = [torch.Generator().manual_seed(seed) for seed in range(4)]
     moves = [torch.randn(image.shape, generator=g, dtype=torch.float64).reshape(-1, 2) for g in generators]
-    gains = torch.stack([move.diff(dim=1)[:, 0] for move in moves])
+    gains = torch.stack(
+        [units * move.diff(dim=1)[:, 0] for units, move in zip((1, 1, 4, 4), moves, strict=True)]
+    )
     before = gains[:3].amax(0)
     pair = int((gains[3] - before).argmax())
     gap = torch.finfo(torch.float32).eps * float(before[pair] + gains[3, pair]) / 2
