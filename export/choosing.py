@@ -17,7 +17,7 @@ _PLACES = {
 
 
 def chooses(graph: fx.Graph) -> bool:
-    """Tell whether a graph of ATen operations uses a choice: a place, an order, a number rounded to a whole one."""
+    """Tell whether a graph of ATen operations uses a choice: a place, an order, a number made whole."""
     for node in graph.nodes:
         if node.op != "call_function":
             continue

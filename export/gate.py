@@ -28,7 +28,7 @@ _NO_WORSE = 4.0
 # after norm blows up what the one before left, and a unit more or less at the start is many at the end.
 _MOST_ROUNDING = 10.0
 # By how many units in their last place inputs are moved to see what rounding makes of them. Where a network
-# chooses (which place a pool keeps) only some moves choose otherwise, and sums inside round by more than a unit.
+# chooses (which place a pool keeps) only some moves choose otherwise, and its sums round by more than a unit.
 _MOVES = (1,)
 _MOVES_OF_CHOICES = (1, 1, 4, 4, 16, 16)
 # Where rounding decides what it chooses on an image, the same image mirrored or shifted may do without.
