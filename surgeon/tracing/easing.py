@@ -31,7 +31,14 @@ def eased(host: nn.Module, *, free: bool, marked: bool = False) -> Iterator[None
     counting = sizes_kept_free(host, marked=marked) if free else contextlib.nullcontext()
     torchs_own = (muted_export(), _data_is_traced(), _plain_tensors(), _quotients_are_checked())
     with contextlib.ExitStack() as eases:
-        for ease in (*torchs_own, _views_are_short(), complaints_skipped(), folded_sizes(), counting):
+        for ease in (
+            *torchs_own,
+            _views_are_short(),
+            _sizes_are_keys(),
+            complaints_skipped(),
+            folded_sizes(),
+            counting,
+        ):
             eases.enter_context(ease)
         yield
 
@@ -85,6 +92,25 @@ def _views_are_short() -> Iterator[None]:
         yield
     finally:
         torch._refs._reshape_view_helper_core_alg = native
+
+
+@contextlib.contextmanager
+def _sizes_are_keys() -> Iterator[None]:
+    """Let networks keep what they make for a size under that size, in a dictionary or an `lru_cache`.
+
+    What stands for a size has no hash, so that such sizes were fixed. Each gets one of its own here: what was
+    kept for a number is not found, and what is made for the free size is kept for it alone.
+    """
+    native = torch.SymInt.__hash__
+
+    def by_identity(size: torch.SymInt) -> int:
+        return native(size) if size.node.is_nested_int() else id(size)
+
+    torch.SymInt.__hash__ = by_identity  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        torch.SymInt.__hash__ = native  # type: ignore[method-assign]
 
 
 @contextlib.contextmanager
