@@ -23,7 +23,7 @@ from torch import fx
 from torch.export import ExportedProgram
 
 from surgeon.errors import ExportError
-from surgeon.tracing import site_of
+from surgeon.tracing import quotients_are_checked, site_of
 
 from .arithmetic import translations
 from .flattening import first_line, quiet
@@ -85,7 +85,7 @@ def build_model(
         UntranslatableError: an operation has no translation.
     """
     try:
-        with quiet(), _without_pairs(), _exact_constants(), torch.no_grad():
+        with quiet(), quotients_are_checked(), _without_pairs(), _exact_constants(), torch.no_grad():
             made = torch.onnx.export(
                 program,
                 dynamo=True,

@@ -1,7 +1,7 @@
 """A host as a graph: made in one of several ways, and replayed against the host before anybody uses it."""
 
 from .bounds import check_sizes, outside, size_limits
-from .easing import eased
+from .easing import eased, quotients_are_checked
 from .guiding import check_reads, real_values
 from .inputs import as_example, grown, image_shapes, is_image, map_tensors, with_sizes
 from .ladder import private_graph, trace
@@ -41,6 +41,7 @@ __all__ = [
     "private_copy",
     "private_graph",
     "quiet",
+    "quotients_are_checked",
     "real_values",
     "run",
     "site_of",

@@ -29,7 +29,7 @@ def eased(host: nn.Module, *, free: bool, marked: bool = False) -> Iterator[None
         marked: as `FreeForms` has it.
     """
     counting = sizes_kept_free(host, marked=marked) if free else contextlib.nullcontext()
-    torchs_own = (muted_export(), _data_is_traced(), _plain_tensors(), _quotients_are_checked())
+    torchs_own = (muted_export(), _data_is_traced(), _plain_tensors(), quotients_are_checked())
     with contextlib.ExitStack() as eases:
         for ease in (
             *torchs_own,
@@ -114,7 +114,7 @@ def _sizes_are_keys() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quotients_are_checked() -> Iterator[None]:
+def quotients_are_checked() -> Iterator[None]:
     """Let torch.export write what it checks of sizes that were divided, `floor((h - k) / s) + 1 == h`.
 
     It writes such checks as nodes, and has no way to write a quotient of whole numbers, or a rounded one.

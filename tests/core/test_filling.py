@@ -67,7 +67,7 @@ def test_such_a_network_is_inspected_and_spliced():
     ("network", "values", "message"),
     [
         (Modal(), {"depth": 2}, "the network's forward has no input 'depth'"),
-        (Later(), {"mode": "map"}, "'mode' cannot be left out: 'y' comes after it without a value"),
+        (Later(), {"mode": "map"}, "'mode' cannot be left out: no value is left for 'y'"),
         (Partial(), {"alpha": 2}, "its forward is no Python function"),
     ],
 )

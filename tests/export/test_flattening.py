@@ -150,6 +150,25 @@ def test_a_map_of_one_value_at_the_example_does_not_bound_the_sizes(tmp_path):
     assert artifact.parity[-1].shapes == ((1, 1, 64, 64),)
 
 
+class Graded(nn.Module):
+    """Grows back to its size in steps of one factor, a root of the quotient of sizes (SeisT)."""
+
+    def __init__(self):
+        super().__init__()
+        self.down, self.last = nn.Conv1d(1, 4, 5, stride=4, padding=2), nn.Conv1d(4, 1, 1)
+
+    def forward(self, x):
+        low, size = self.down(x), x.shape[-1]
+        factor = (size / low.shape[-1]) ** (1 / 2)
+        middle = nn.functional.interpolate(low, size=int(size / factor), mode="linear")
+        return self.last(nn.functional.interpolate(middle, size=size, mode="linear"))
+
+
+def test_sizes_of_roots_of_quotients_are_written(tmp_path):
+    artifact = to_onnx(Graded().eval(), torch.rand(1, 1, 64), tmp_path / "out")
+    assert artifact.freedom is Freedom.BATCH_AND_SIZES
+
+
 class OneWindow(nn.Module):
     """Attends within windows of 4 x 4, as einops writes it: the images are the windows divided."""
 
