@@ -16,8 +16,9 @@ from surgeon.tracing import Example, Limits, as_example, image_shapes, map_tenso
 from .flattening import Freedom, batch_size
 from .gate import Case, Gate, within
 
-_STEPS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-# Windows on the fifth level need steps of 256; volumes of that size are too large to try.
+_STEPS = (1, 2, 4, 8, 16, 32, 64, 128)
+# Windows on the fifth level need this one; volumes larger by it are too large to try.
+_LARGEST_STEP = 256
 _MOST_TRIED = 1 << 22
 _SMALLEST_TRIED = 6
 # Seed and share of the example's spread. Loud noise saturates a network that ends in a sigmoid, and a
@@ -173,10 +174,10 @@ def step_of_sizes(host: Callable[[Example], Any], example: Example) -> int:
 
 
 def _grown(spatial: tuple[int, ...]) -> Iterator[tuple[int, tuple[int, ...]]]:
-    for step in _STEPS:
-        grown = tuple(size + step for size in spatial)
-        if math.prod(grown) <= max(_MOST_TRIED, math.prod(spatial)) or step < _STEPS[-1]:
-            yield step, grown
+    """Yield steps to larger sizes, and these."""
+    largest = math.prod(size + _LARGEST_STEP for size in spatial)
+    for step in (*_STEPS, _LARGEST_STEP) if largest <= _MOST_TRIED else _STEPS:
+        yield step, tuple(size + step for size in spatial)
 
 
 def step_of_depth(host: Callable[[Example], Any], example: Example) -> int:

@@ -211,9 +211,11 @@ class Gate:
             return True
         if not (is_chaos or (is_explained and not case.vital)):
             raise self._refusal(case, _describe(difference))
-        if case.vital and not (self.choosing and self._check_turned(case)):
-            raise self._refusal(case, _describe(difference))
-        return case.vital or self._skip(case, f"the host's own rounding is {own:.1e} of its range there")
+        if not case.vital:
+            return self._skip(case, f"the host's own rounding is {own:.1e} of its range there")
+        if self.choosing and self._check_turned(case):
+            return True
+        raise self._refusal(case, _describe(difference))
 
     def _check_turned(self, case: Case) -> bool:
         """Tell whether the image, mirrored or shifted, can be compared, and host and export agree on it."""

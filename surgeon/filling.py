@@ -30,7 +30,7 @@ def fill_inputs(network: nn.Module, values: Mapping[str, Any]) -> None:
         InputError: its forward is no Python function, has no such inputs, or has a later one without a value.
     """
     kind = type(network)
-    forward = kind.forward
+    forward = inspect.getattr_static(kind, "forward", None)  # of TorchScript's it cannot be asked
     place = f"{kind.__name__}.forward"
     if not isinstance(forward, FunctionType):
         raise InputError(
@@ -56,9 +56,8 @@ def fill_inputs(network: nn.Module, values: Mapping[str, Any]) -> None:
         _defaults(positional, place),
         forward.__closure__,
     )
-    same.__kwdefaults__ = {
-        p.name: p.default for p in filled if p not in positional and p.default is not p.empty
-    }
+    by_name = [p for p in filled if p.kind is p.KEYWORD_ONLY and p.default is not p.empty]
+    same.__kwdefaults__ = {p.name: p.default for p in by_name}
     same.__dict__.update(forward.__dict__)
     same.__annotations__ = forward.__annotations__
     network.__class__ = type(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from torch.utils import _pytree as pytree
 from surgeon.errors import InputError
 
 from .trace import Example
+
+_MOST_GROWN = 1 << 22  # positions
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,5 +126,7 @@ def grown(example: Example) -> Iterator[tuple[int, Example]]:
     """Yield the example with every spatial dimension larger by 1, 2, 4, ..., at most doubled."""
     spatial = image_shapes(example)[0][2:]
     for step in (1, 2, 4, 8, 16, 32, 64, 128, 256):
-        if step <= min(spatial):
-            yield step, with_sizes(example, tuple(size + step for size in spatial))
+        sizes = tuple(size + step for size in spatial)
+        # Windows need the last two steps; volumes larger by these take more memory than there may be.
+        if step <= min(spatial) and (step <= 64 or math.prod(sizes) <= _MOST_GROWN):
+            yield step, with_sizes(example, sizes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import warnings
 
 import pytest
 import torch
@@ -33,6 +34,14 @@ class Modal(nn.Module):
 class Later(nn.Module):
     def forward(self, x: Tensor, mode: str, y: Tensor) -> Tensor:
         return x + y if mode else x
+
+
+def test_a_script_is_refused():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        script = torch.jit.script(nn.Conv2d(1, 1, 1))
+    with pytest.raises(InputError, match="its forward is no Python function"):
+        fill_inputs(script, {"input": 1})
 
 
 class Partial(nn.Module):
