@@ -18,6 +18,7 @@ from .inputs import Variant, as_example, grown, image_shapes, other_sizes, with_
 from .limits import TookTooLong, time_limit
 from .outputs import know_dataclasses
 from .paths import annotate_modules
+from .remembering import as_attributes, has_changed, memory_of
 from .replay import annotate_shapes, first_line, holds, replay, run
 from .scripts import class_name, converted_graph, is_script, recorded_graph
 from .trace import Attempt, Example, Limits, Replay, Trace, TraceSummary, Way
@@ -38,6 +39,7 @@ class _Subject:
     variants: tuple[tuple[Variant, Any], ...]  # with the host's outputs
     refused: tuple[Replay, ...]
     shunned: tuple[tuple[Variant, Any], ...] = ()  # at which it goes another way than on the example
+    elsewhere: nn.Module | None = None  # the host after a run on other sizes, where it remembers its runs
 
     def accepts(self, what: str) -> bool:
         return any(variant.what == what for variant, _ in self.variants)
@@ -163,6 +165,7 @@ def _score(way: Way, replays: tuple[Replay, ...]) -> int:
 def _study(host: nn.Module, example: Example) -> _Subject:
     """Run the host on the example, on another batch and on another size, and keep what it says."""
     twin = private_copy(host)
+    before = memory_of(twin)
     try:
         expected = run(twin, example)
     except Exception as problem:
@@ -185,7 +188,26 @@ def _study(host: nn.Module, example: Example) -> _Subject:
                     refused.append(
                         Replay(what, shapes, None, f"the host itself refuses: {first_line(problem)}")
                     )
-    return _Subject(twin, example, tuple(variants), tuple(refused))
+    subject = _Subject(twin, example, tuple(variants), tuple(refused))
+    if not has_changed(twin, before):
+        return subject
+    as_attributes(twin, before)
+    return replace(subject, elsewhere=_elsewhere(host, example))
+
+
+def _elsewhere(host: nn.Module, example: Example) -> nn.Module | None:
+    """Copy a host and run it on a batch and sizes that no way traces with; None where it takes no others."""
+    twin = private_copy(host)
+    before = memory_of(twin)
+    for _, larger in grown(example):
+        for other in (with_batch(larger, 3), larger):
+            try:
+                run(twin, other)
+            except Exception:  # noqa: BLE001, S112 - a host may refuse a size in any way
+                continue
+            as_attributes(twin, before)
+            return twin
+    return None
 
 
 def _candidates(example: Example) -> list[tuple[str, list[Example]]]:
@@ -211,7 +233,11 @@ def _ways(subject: _Subject) -> list[tuple[Way, Callable[[], fx.GraphModule]]]:
     symbolic = (Way.SYMBOLIC, lambda: symbolic_graph(host, subject.example))
     if sizes:
         # Symbolic tracing knows no sizes at all, so it may keep free what torch.export has to fix.
-        ways += [(Way.EXPORT_FREE, lambda: export_graph(host, widest, batch=batch, sizes=True)), symbolic]
+        ways.append((Way.EXPORT_FREE, lambda: export_graph(host, widest, batch=batch, sizes=True)))
+        if (elsewhere := subject.elsewhere) is not None:
+            free = partial(export_graph, elsewhere, widest, batch=batch, sizes=True)
+            ways.append((Way.EXPORT_FREE, free))
+        ways.append(symbolic)
     if batch:
         wide_batch = with_batch(subject.example)
         ways.append((Way.EXPORT_FREE_BATCH, lambda: export_graph(host, wide_batch, batch=True, sizes=False)))
