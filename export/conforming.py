@@ -22,21 +22,21 @@ _REPEATABLE = 1e-4
 
 
 class Unpacked(nn.Module):
-    """A network that gives dataclasses gives mappings in their place, of what ONNX can hold."""
+    """A network that gives what ONNX cannot hold: mappings for dataclasses, nothing for numbers and texts."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the output, of dataclasses the fields that hold tensors by their names."""
+        """Return the output with the tensors alone, those of dataclasses by the names of their fields."""
         return _unpacked(self.network(*args, **kwargs))
 
 
 def _unpacked(output: Any) -> Any:
     def unpack(leaf: Any) -> Any:
         if not is_dataclass(leaf):
-            return leaf
+            return leaf if isinstance(leaf, Tensor) else None  # None keeps the place, and names count places
         named = {field.name: getattr(leaf, field.name) for field in fields(leaf)}
         return {name: _unpacked(value) for name, value in named.items() if tensors_in(value)}
 
@@ -59,7 +59,8 @@ def conform(model: nn.Module, example: Example) -> tuple[nn.Module, Example]:
     if is_script(model):
         model = trace(model, example.args, example.kwargs).graph_module
     output = _run_twice(model, example)
-    if any(is_dataclass(leaf) for leaf in pytree.tree_leaves(output, is_leaf=is_dataclass)):
+    leaves = pytree.tree_leaves(output, is_leaf=is_dataclass)
+    if not all(leaf is None or isinstance(leaf, Tensor) for leaf in leaves):
         return Unpacked(model).train(model.training), example
     return model, example
 

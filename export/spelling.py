@@ -127,6 +127,36 @@ def rectify(x: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, *_: Any) -> T
     return F.leaky_relu(x, (lower + upper) / 2)
 
 
+def limit(x: Tensor, lower: float | None = None, upper: float | None = None) -> Tensor:
+    """Compute a `clamp` between bounds of which one is a whole number: the exporter takes them of one type.
+
+    Args:
+        x: real or whole numbers; between bounds that are not whole, these become real.
+    """
+    real = x if x.is_floating_point() else x.to(torch.get_default_dtype())
+    return real.clamp(*(None if bound is None else torch.sym_float(bound) for bound in (lower, upper)))
+
+
+def _has_mixed_bounds(x: fx.Node, *bounds: Any) -> bool:
+    """Tell whether bounds are of several types, or real ones of whole numbers."""
+    values = [bound.meta["val"] if isinstance(bound, fx.Node) else bound for bound in bounds]
+    are_real = {isinstance(value, float | torch.SymFloat) for value in values if value is not None}
+    return len(are_real) == 2 or (True in are_real and not x.meta["val"].is_floating_point())
+
+
+def repeat_each(x: Tensor, times: int, dim: int | None = None, **_: Any) -> Tensor:
+    """Repeat each entry along an axis, of all in a row where none is named, as `repeat_interleave` does."""
+    x, axis = (x.flatten(), 0) if dim is None else (x, dim % x.ndim)
+    sizes = [-1] * (x.ndim + 1)
+    sizes[axis + 1] = times
+    return x.unsqueeze(axis + 1).expand(sizes).flatten(axis, axis + 1)
+
+
+def raise_to(x: Tensor, exponent: float) -> Tensor:
+    """Raise to a power that is made of sizes, which the exporter takes for a number it knows."""
+    return torch.pow(x, torch.full((), exponent, dtype=x.dtype, device=x.device))
+
+
 def _parts(node: fx.Node) -> Callable[..., Any]:
     """Return a function that cuts a tensor into equal parts, the last one smaller, as slices.
 
@@ -176,11 +206,14 @@ _WAYS: dict[Any, tuple[Callable[..., bool], Callable[..., Any]]] = {
     aten.amax.default: (lambda *args: not args[1:], torch.max),
     aten.amin.default: (lambda *args: not args[1:], torch.min),
     aten.batch_norm.default: (lambda *args: bool(args[5]), normalise_by_batch),
+    aten.clamp.default: (_has_mixed_bounds, limit),
     aten.conv_transpose1d.default: (_is_deconvolution_to_size, deconvolve),
     aten.conv_transpose2d.input: (_is_deconvolution_to_size, deconvolve),
     aten.conv_transpose3d.input: (_is_deconvolution_to_size, deconvolve),
     aten.fft_fftshift.default: (lambda *_: True, shift),
     aten.fft_ifftshift.default: (lambda *_: True, shift_back),
+    aten.pow.Tensor_Scalar: (lambda _x, exponent: _is_open(exponent), raise_to),
+    aten.repeat_interleave.self_int: (lambda _x, times, *_: _is_open(times), repeat_each),
     aten.roll.default: (lambda _x, shifts, *_: _is_open(shifts), roll),
     aten.rrelu.default: (lambda *args: not any(args[3:4]), rectify),
     aten.scaled_dot_product_attention.default: (lambda query, *_: query.meta["val"].ndim == 3, attend),

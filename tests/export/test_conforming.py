@@ -73,6 +73,8 @@ PACKS = {
     "mapping": (lambda y: {"b": y, "a": y * 2}, ["b", "a"]),
     "named tuple": (lambda y: Pair(y, y.mean((2, 3))), ["logits", "vector"]),
     "nest": (lambda y: (y, [y + 1, (y * 3,)], None), ["output_0", "output_1_0", "output_1_1_0"]),
+    "a number": (lambda y: (0, y), ["output_1"]),
+    "sizes and texts": (lambda y: {"size": y.shape[2], "a": y, "of": "cells"}, ["a"]),
     "twice the same": (lambda y: (y, y), ["output_0", "output_1"]),
     "labels": (lambda y: y.argmax(1), ["output"]),
     "a mask": (lambda y: y > 0, ["output"]),

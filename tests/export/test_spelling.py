@@ -3,7 +3,7 @@
 import pytest
 import torch
 from surgeon.export import Freedom, open_session, run_session, to_onnx
-from surgeon.export.spelling import affine_grid, attend, deconvolve, normalise_by_batch
+from surgeon.export.spelling import affine_grid, attend, deconvolve, normalise_by_batch, repeat_each
 from torch import nn
 from torch.nn import functional as F
 
@@ -127,7 +127,41 @@ class Cut(nn.Module):
         return self.last(torch.cat([middle, top.relu(), bottom], 2))
 
 
-@pytest.mark.parametrize("kind", [Turned, Attending, Training, Sized, Sloped, Cut])
+class Bounded(nn.Module):
+    """Bounds of which one is whole and one is not, of real and of whole numbers, and ones made of sizes."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(1, 2, 3, padding=1)
+
+    def forward(self, x):
+        x = self.layer(x)
+        places = (8 * x).long().clamp(0, 2.5) + (8 * x).long().clamp(max=1.5)
+        return x.clamp(0.1, 1) + x.clamp(0, 0.5) + places + (8 * x).clamp(0.5, x.shape[2] // 4)
+
+
+class Repeated(nn.Module):
+    """Entries each as often as there are columns, and a root as deep as there are rows."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(1, 2, 3, padding=1)
+
+    def forward(self, x):
+        x = self.layer(x)
+        height, width = x.shape[2:]
+        rows = torch.arange(height).repeat_interleave(width).view(height, width)
+        again = x.mean(3, keepdim=True).repeat_interleave(width, -1)
+        return again + rows + x.abs().mean() ** (1 / height)
+
+
+@pytest.mark.parametrize("dim", [None, 0, 1, -1])
+def test_repeating_each_is_torchs(dim):
+    x = torch.randn(2, 3, 4)
+    assert torch.equal(repeat_each(x, 3, dim), x.repeat_interleave(3, dim))
+
+
+@pytest.mark.parametrize("kind", [Turned, Attending, Training, Sized, Sloped, Cut, Bounded, Repeated])
 def test_a_network_with_it_is_exported_with_free_sizes(kind, tmp_path):
     network = stir(kind())
     artifact = to_onnx(network, torch.rand(1, 1, 8, 8), tmp_path / "out")
