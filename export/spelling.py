@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from .complex_numbers import roll, shift, shift_back, way_of_complex
+from .ranking import way_of_ranking
 from .resizing import way_of_resizing
 
 aten = torch.ops.aten
@@ -130,8 +132,7 @@ def rectify(x: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, *_: Any) -> T
 def limit(x: Tensor, lower: float | None = None, upper: float | None = None) -> Tensor:
     """Compute a `clamp` between bounds of which one is a whole number: the exporter takes them of one type.
 
-    Args:
-        x: real or whole numbers; between bounds that are not whole, these become real.
+    Whole numbers between bounds that are not whole become real.
     """
     real = x if x.is_floating_point() else x.to(torch.get_default_dtype())
     return real.clamp(*(None if bound is None else torch.sym_float(bound) for bound in (lower, upper)))
@@ -155,6 +156,54 @@ def repeat_each(x: Tensor, times: int, dim: int | None = None, **_: Any) -> Tens
 def raise_to(x: Tensor, exponent: float) -> Tensor:
     """Raise to a power that is made of sizes, which the exporter takes for a number it knows."""
     return torch.pow(x, torch.full((), exponent, dtype=x.dtype, device=x.device))
+
+
+def measure(x: Tensor, other: Tensor, p: float = 2, compute_mode: int | None = None) -> Tensor:
+    """Return the distance of each vector to each other one, as `cdist` does: of many by a matrix product.
+
+    Args:
+        x: `(..., P, M)`.
+        other: `(..., R, M)`.
+        p: of the norm.
+        compute_mode: 1 takes the product for Euclidean distances, 2 never, None where there are many.
+
+    Returns:
+        `(..., P, R)`.
+    """
+    is_long = x.shape[-2] > _FEW_VECTORS or other.shape[-2] > _FEW_VECTORS
+    if p != 2 or compute_mode == 2 or not (is_long or compute_mode == 1):
+        return torch.linalg.vector_norm(x.unsqueeze(-2) - other.unsqueeze(-3), p, dim=-1)
+    norms, others = (part.square().sum(-1, keepdim=True) for part in (x, other))
+    left = torch.cat([-2 * x, norms, torch.ones_like(norms)], -1)
+    right = torch.cat([other, torch.ones_like(others), others], -1)
+    return torch.matmul(left, right.transpose(-2, -1)).clamp_min(0).sqrt()
+
+
+_FEW_VECTORS = 25  # up to which torch compares them one by one
+
+
+def hypotenuse(x: Tensor, other: Tensor) -> Tensor:
+    """Return the root of the sum of two squares."""
+    return (x * x + other * other).sqrt()
+
+
+def pool_by(x: Tensor, *rest: Any) -> Tensor:
+    """Sum over windows and divide by a number that is given: the exporter divides by the window's size.
+
+    Args:
+        x: `(N, C, *spatial)`.
+        rest: kernel, stride, padding, whether sizes are rounded up, whether padding counts, the divisor.
+    """
+    *how, _counts_padding, divisor = rest
+    kernel = how[0]
+    pool: Callable[..., Tensor] = F.avg_pool2d if x.ndim == 4 else F.avg_pool3d
+    return pool(x, *how, True) * (math.prod(kernel) / divisor)
+
+
+def _divides_otherwise(*args: Any) -> bool:
+    """Tell whether a pool has a divisor of its own; windows that rounding up lets end outside are left."""
+    rounds_up, divisor = args[4:5], args[6:7]
+    return bool(divisor) and divisor[0] is not None and not any(rounds_up)
 
 
 def _parts(node: fx.Node) -> Callable[..., Any]:
@@ -181,7 +230,7 @@ def _way(node: fx.Node) -> Callable[..., Any] | None:
     applies, way = _WAYS.get(node.target, (None, None))
     if applies is not None and applies(*node.args):
         return way
-    return way_of_complex(node) or way_of_resizing(node)
+    return way_of_complex(node) or way_of_resizing(node) or way_of_ranking(node)
 
 
 def _is_open(sizes: Any) -> bool:
@@ -205,13 +254,17 @@ _WAYS: dict[Any, tuple[Callable[..., bool], Callable[..., Any]]] = {
     aten.affine_grid_generator.default: (lambda _theta, size, *_: _is_open(size[2:]), affine_grid),
     aten.amax.default: (lambda *args: not args[1:], torch.max),
     aten.amin.default: (lambda *args: not args[1:], torch.min),
+    aten.avg_pool2d.default: (_divides_otherwise, pool_by),
+    aten.avg_pool3d.default: (_divides_otherwise, pool_by),
     aten.batch_norm.default: (lambda *args: bool(args[5]), normalise_by_batch),
+    aten.cdist.default: (lambda *_: True, measure),
     aten.clamp.default: (_has_mixed_bounds, limit),
     aten.conv_transpose1d.default: (_is_deconvolution_to_size, deconvolve),
     aten.conv_transpose2d.input: (_is_deconvolution_to_size, deconvolve),
     aten.conv_transpose3d.input: (_is_deconvolution_to_size, deconvolve),
     aten.fft_fftshift.default: (lambda *_: True, shift),
     aten.fft_ifftshift.default: (lambda *_: True, shift_back),
+    aten.hypot.default: (lambda *_: True, hypotenuse),
     aten.pow.Tensor_Scalar: (lambda _x, exponent: _is_open(exponent), raise_to),
     aten.repeat_interleave.self_int: (lambda _x, times, *_: _is_open(times), repeat_each),
     aten.roll.default: (lambda _x, shifts, *_: _is_open(shifts), roll),

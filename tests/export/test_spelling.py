@@ -3,7 +3,15 @@
 import pytest
 import torch
 from surgeon.export import Freedom, open_session, run_session, to_onnx
-from surgeon.export.spelling import affine_grid, attend, deconvolve, normalise_by_batch, repeat_each
+from surgeon.export.spelling import (
+    affine_grid,
+    attend,
+    deconvolve,
+    measure,
+    normalise_by_batch,
+    pool_by,
+    repeat_each,
+)
 from torch import nn
 from torch.nn import functional as F
 
@@ -155,13 +163,45 @@ class Repeated(nn.Module):
         return again + rows + x.abs().mean() ** (1 / height)
 
 
+class Apart(nn.Module):
+    """Distances of positions from each other, and pools that divide by a number of their own."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(1, 2, 3, padding=1)
+
+    def forward(self, x):
+        x = self.layer(x)
+        places = x.flatten(2).transpose(1, 2)
+        nearest = torch.cdist(places, places[:, :4]).amin(2)
+        pooled = F.avg_pool2d(x, 3, 1, 1, divisor_override=2)
+        return torch.hypot(x, pooled) + nearest.view(-1, 1, *x.shape[2:])
+
+
+@pytest.mark.parametrize("p", [1, 2, float("inf")])
+@pytest.mark.parametrize("count", [5, 40])
+def test_distances_are_torchs(count, p):
+    x, other = torch.randn(2, count, 3), torch.randn(2, 7, 3)
+    torch.testing.assert_close(measure(x, other, p), torch.cdist(x, other, p))
+    torch.testing.assert_close(measure(x, other, p, 2), torch.cdist(x, other, p))
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+def test_pools_with_a_divisor_are_torchs(rank):
+    x = torch.randn(1, 2, *(7, 8, 6)[:rank])
+    pool = (F.avg_pool2d, F.avg_pool3d)[rank - 2]
+    how = [3] * rank, [2] * rank, [1] * rank, False
+    torch.testing.assert_close(pool_by(x, *how, True, 4), pool(x, *how, True, 4))
+    torch.testing.assert_close(pool_by(x, *how, False, 4), pool(x, *how, False, 4))
+
+
 @pytest.mark.parametrize("dim", [None, 0, 1, -1])
 def test_repeating_each_is_torchs(dim):
     x = torch.randn(2, 3, 4)
     assert torch.equal(repeat_each(x, 3, dim), x.repeat_interleave(3, dim))
 
 
-@pytest.mark.parametrize("kind", [Turned, Attending, Training, Sized, Sloped, Cut, Bounded, Repeated])
+@pytest.mark.parametrize("kind", [Turned, Attending, Training, Sized, Sloped, Cut, Bounded, Repeated, Apart])
 def test_a_network_with_it_is_exported_with_free_sizes(kind, tmp_path):
     network = stir(kind())
     artifact = to_onnx(network, torch.rand(1, 1, 8, 8), tmp_path / "out")
