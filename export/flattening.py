@@ -125,6 +125,9 @@ def _widest_program(model: nn.Module, example: Example, freedom: Freedom) -> tup
     """Export a network, at twice the example's size where that one bounds the sizes; say what was traced.
 
     A network that goes another way for larger images is bounded in earnest, and traced as it is.
+
+    Raises:
+        ValueError: it takes other sizes, and a graph holds only for as many positions as the example has.
     """
     program = export_program(model, example, freedom)
     limits = size_limits(program)
@@ -139,7 +142,24 @@ def _widest_program(model: nn.Module, example: Example, freedom: Freedom) -> tup
             found = run(_functional_graph(wider), example)
             if not _is_bounded(wider) and compare(run(model, example), found).relative < TOLERANCE:
                 return wider, larger
+    if limits.largest is None and _goes_astray(program, model, example):
+        raise ValueError("it goes through the positions of a map one by one")
     return program, example
+
+
+def _goes_astray(program: ExportedProgram, model: nn.Module, example: Example) -> bool:
+    """Tell whether a graph is wrong, or fails, at the first larger size that its network takes."""
+    graph = _functional_graph(program)
+    for larger in larger_examples(example):
+        try:
+            expected = run(model, larger)
+        except Exception:  # noqa: BLE001 - a size that the network refuses tells nothing of the graph
+            continue
+        try:
+            return not compare(expected, run(graph, larger)).relative <= TOLERANCE
+        except Exception:  # noqa: BLE001 - it fails, or gives a map of another shape
+            return True
+    return False
 
 
 def _is_bounded(program: ExportedProgram) -> bool:

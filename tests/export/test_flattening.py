@@ -169,6 +169,26 @@ def test_sizes_of_roots_of_quotients_are_written(tmp_path):
     assert artifact.freedom is Freedom.BATCH_AND_SIZES
 
 
+class Passing(nn.Module):
+    """Passes messages from row to row of a map that is smaller than the image (SCNN)."""
+
+    def __init__(self):
+        super().__init__()
+        self.down, self.layer = nn.Conv2d(1, 2, 3, padding=1), nn.Conv2d(2, 2, (1, 3), padding=(0, 1))
+
+    def forward(self, x):
+        x = nn.functional.max_pool2d(self.down(x), 4)
+        rows = [x[:, :, i : i + 1] for i in range(x.shape[2])]
+        for i in range(1, len(rows)):
+            rows[i] = rows[i] + self.layer(rows[i - 1]).relu()
+        return torch.cat(rows, 2)
+
+
+def test_a_network_that_goes_row_by_row_is_written_for_its_size(tmp_path):
+    artifact = to_onnx(Passing().eval(), image(size=16), tmp_path / "out")
+    assert artifact.freedom is Freedom.BATCH
+
+
 class OneWindow(nn.Module):
     """Attends within windows of 4 x 4, as einops writes it: the images are the windows divided."""
 
