@@ -36,10 +36,11 @@ from .values import parse_names
 _TITLES = {
     "dice": "Dice",
     "iou": "IoU",
-    "hd95": "HD95, mm",
-    "assd": "ASSD, mm",
+    "hd95": "HD95",
+    "assd": "ASSD",
     "surface_dice": "surface Dice",
 }
+_DISTANCES = ("hd95", "assd")
 
 SubjectArgument = Annotated[
     str,
@@ -129,6 +130,8 @@ def _show(answer: Answer, scores: Mapping[str, Any]) -> None:
         table.add_row(name, *(_cell(metrics[metric][name]) for metric in metrics))
     table.add_row("mean", f"{scores['dice_mean']:.4f}", style="bold")
     answer.say(table)
+    if any(metric in _DISTANCES for metric in metrics):
+        answer.say("HD95 and ASSD are in mm, or in pixels where the files say no spacing")
     worst = sorted(scores["per_case"].items(), key=lambda item: _mean(item[1]["dice"]))[:WORST]
     answer.say("worst cases: " + ", ".join(f"{name} {_mean(row['dice']):.4f}" for name, row in worst))
     if scores.get("pictures"):

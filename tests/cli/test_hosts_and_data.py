@@ -248,6 +248,6 @@ def test_the_worst_cases_are_drawn_and_the_policy_is_said(
     assert [file.name[:2] for file in drawn] == ["1_", "2_", "3_"]
     assert all(file.read_bytes().startswith(b"\x89PNG") for file in drawn)
     shown = cli("evaluate", *words, "--metrics", "hd95")
-    assert "HD95, mm" in shown.out
+    assert "HD95 and ASSD are in mm, or in pixels" in shown.out
     assert cli("evaluate", *words, "--empty", "zero").code == 2
     assert cli("evaluate", *words, "--metrics", "auc").code == 2
