@@ -153,6 +153,15 @@ def repeat_each(x: Tensor, times: int, dim: int | None = None, **_: Any) -> Tens
     return x.unsqueeze(axis + 1).expand(sizes).flatten(axis, axis + 1)
 
 
+def leave_over(x: Tensor, divisor: int) -> Tensor:
+    """Compute the remainder of whole numbers by a size, `places % width`."""
+    return x - torch.div(x, divisor, rounding_mode="floor") * divisor
+
+
+def _is_whole_by_size(x: fx.Node, divisor: Any) -> bool:
+    return _is_open(divisor) and not x.meta["val"].is_floating_point()
+
+
 def raise_to(x: Tensor, exponent: float) -> Tensor:
     """Raise to a power that is made of sizes, which the exporter takes for a number it knows."""
     return torch.pow(x, torch.full((), exponent, dtype=x.dtype, device=x.device))
@@ -266,6 +275,7 @@ _WAYS: dict[Any, tuple[Callable[..., bool], Callable[..., Any]]] = {
     aten.fft_ifftshift.default: (lambda *_: True, shift_back),
     aten.hypot.default: (lambda *_: True, hypotenuse),
     aten.pow.Tensor_Scalar: (lambda _x, exponent: _is_open(exponent), raise_to),
+    aten.remainder.Scalar: (_is_whole_by_size, leave_over),
     aten.repeat_interleave.self_int: (lambda _x, times, *_: _is_open(times), repeat_each),
     aten.roll.default: (lambda _x, shifts, *_: _is_open(shifts), roll),
     aten.rrelu.default: (lambda *args: not any(args[3:4]), rectify),
