@@ -290,13 +290,17 @@ def _check_still(traced: Trace) -> None:
 
 def _check_freedom(traced: Trace, image: Tensor, config: Config) -> None:
     """Refuse a graph that holds for one batch size or one image size where training needs others."""
-    fixed = "batch size" if not traced.summary.free_batch else ""
     example = traced.example.args[0]
+    fixed, fix = "", ""
+    if not traced.summary.free_batch:
+        fixed = "batch size"
+        fix = "write its forward for any batch: a loop over the images of one fixes how many there are"
     if not traced.summary.free_sizes and (config.crop or tuple(image.shape[2:])) != tuple(example.shape[2:]):
         fixed = "image size"
+        fix = "give an example (inputs) of the training images' size, or export the host with free sizes"
     if fixed:
         raise TraceError(
             f"the graph of the host holds for one {fixed} only: that of the example, {tuple(example.shape)}",
             where=traced.host_name,
-            fix="give an example (inputs) of the training images' size, or export the host with free sizes",
+            fix=fix,
         )
