@@ -26,7 +26,7 @@ def translations(graph: fx.Graph) -> Mapping[Callable[..., Any], Callable[..., A
     """
     # Rounding down takes three operations where dividing takes one.
     floor = {operator.floordiv: _floor_divided} if any(map(_may_be_negative, graph.nodes)) else {}
-    return {math.ceil: _ceiling, math.floor: _floor, **floor}
+    return {math.ceil: _ceiling, math.floor: _floor, round: _rounded, **floor}
 
 
 def _may_be_negative(node: fx.Node) -> bool:
@@ -50,6 +50,13 @@ def _ceiling(value: Any) -> Any:
 
 def _floor(value: Any) -> Any:
     return value if _is_whole(value) else op.Cast(op.Floor(value), to=ir.DataType.INT64)
+
+
+def _rounded(value: Any, digits: None = None) -> Any:
+    if digits is not None:
+        raise NotImplementedError(f"a size rounded to {digits} digits")
+    # Of two that are as near, both Python and ONNX take the even one.
+    return value if _is_whole(value) else op.Cast(op.Round(value), to=ir.DataType.INT64)
 
 
 def _is_whole(value: Any) -> bool:

@@ -162,6 +162,33 @@ def _is_whole_by_size(x: fx.Node, divisor: Any) -> bool:
     return _is_open(divisor) and not x.meta["val"].is_floating_point()
 
 
+def _made_real(node: fx.Node) -> Callable[..., Any]:
+    """Return the operation of a node on whole numbers made real: `torch.arange(h) - (h - 1) / 2`.
+
+    The exporter has no type for the sum of whole numbers and a real one that is made of sizes.
+    """
+    operation: Any = node.target
+
+    def compute(x: Tensor, *rest: Any, **how: Any) -> Any:
+        return operation(x.to(torch.get_default_dtype()), *rest, **how)
+
+    return compute
+
+
+def _meets_real_size(node: fx.Node) -> bool:
+    """Tell whether whole numbers meet a real number that is made of sizes."""
+    if node.target not in _ARITHMETIC:
+        return False
+    x, other = (arg.meta.get("val") if isinstance(arg, fx.Node) else None for arg in node.args[:2])
+    return isinstance(other, torch.SymFloat) and isinstance(x, Tensor) and not x.is_floating_point()
+
+
+_ARITHMETIC = {
+    *(aten.add.Tensor, aten.add.Scalar, aten.sub.Tensor, aten.sub.Scalar, aten.rsub.Scalar),
+    *(aten.mul.Tensor, aten.mul.Scalar, aten.div.Tensor, aten.div.Scalar),
+}
+
+
 def raise_to(x: Tensor, exponent: float) -> Tensor:
     """Raise to a power that is made of sizes, which the exporter takes for a number it knows."""
     return torch.pow(x, torch.full((), exponent, dtype=x.dtype, device=x.device))
@@ -181,7 +208,8 @@ def measure(x: Tensor, other: Tensor, p: float = 2, compute_mode: int | None = N
     """
     is_long = x.shape[-2] > _FEW_VECTORS or other.shape[-2] > _FEW_VECTORS
     if p != 2 or compute_mode == 2 or not (is_long or compute_mode == 1):
-        return torch.linalg.vector_norm(x.unsqueeze(-2) - other.unsqueeze(-3), p, dim=-1)
+        one_by_one: Tensor = torch.linalg.vector_norm(x.unsqueeze(-2) - other.unsqueeze(-3), p, dim=-1)
+        return one_by_one
     norms, others = (part.square().sum(-1, keepdim=True) for part in (x, other))
     left = torch.cat([-2 * x, norms, torch.ones_like(norms)], -1)
     right = torch.cat([other, torch.ones_like(others), others], -1)
@@ -206,7 +234,8 @@ def pool_by(x: Tensor, *rest: Any) -> Tensor:
     *how, _counts_padding, divisor = rest
     kernel = how[0]
     pool: Callable[..., Tensor] = F.avg_pool2d if x.ndim == 4 else F.avg_pool3d
-    return pool(x, *how, True) * (math.prod(kernel) / divisor)
+    share: float = math.prod(kernel) / divisor
+    return pool(x, *how, True) * share
 
 
 def _divides_otherwise(*args: Any) -> bool:
@@ -236,6 +265,8 @@ def _way(node: fx.Node) -> Callable[..., Any] | None:
     """Return the function to write a node by, None to leave it."""
     if _is_cut_openly(node):
         return _parts(node)
+    if _meets_real_size(node):
+        return _made_real(node)
     applies, way = _WAYS.get(node.target, (None, None))
     if applies is not None and applies(*node.args):
         return way

@@ -3,6 +3,7 @@
 torch.export asks `torch.linspace` how many steps there are, and a pool how large its window is, and takes the
 answer for that of every image. Networks make their coordinates by the one (CoordConv), and pool all
 positions by the other: `F.avg_pool2d(x, x.shape[2:])`, as squeeze-and-excitation and CBAM are often written.
+The same goes for sizes put into a tensor, for classes as many as there are positions, and for frequencies.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
 
 from .pooling import WholePool
 
@@ -43,6 +45,8 @@ class FreeForms(TorchFunctionMode):
             bound = _SIGNATURE.bind(*args, **given)
             if isinstance(bound.arguments["steps"], torch.SymInt):
                 return linspace(*bound.args, **bound.kwargs)
+        elif func in _FORMS and _has_free_size((args, given)):
+            return _FORMS[func](*args, **given)
         pool = WholePool.read(func, args, given)
         if pool is not None:
             return pool.marked() if self._marked else pool.reduced()
@@ -69,3 +73,46 @@ def linspace(
 
 
 _SIGNATURE = inspect.signature(linspace)
+
+
+def one_hot(classes: Tensor, num_classes: Any = -1) -> Tensor:
+    """Return 1 where a class is the one of that place, 0 elsewhere, int64 `(..., num_classes)`."""
+    places = torch.arange(num_classes, device=classes.device)
+    return (classes.unsqueeze(-1) == places).long()
+
+
+def fftfreq(n: Any, d: float = 1.0, **how: Any) -> Tensor:
+    """Return the frequencies of a Fourier transform of `n` values at distances of `d`."""
+    places = torch.arange(n, dtype=how.get("dtype") or torch.get_default_dtype(), device=how.get("device"))
+    found: Tensor = torch.where(places < (n + 1) // 2, places, places - n) / (n * d)
+    return found
+
+
+def rfftfreq(n: Any, d: float = 1.0, **how: Any) -> Tensor:
+    """Return those of a transform of `n` real values, the frequencies from zero on."""
+    dtype = how.get("dtype") or torch.get_default_dtype()
+    found: Tensor = torch.arange(n // 2 + 1, dtype=dtype, device=how.get("device")) / (n * d)
+    return found
+
+
+def _tensor(data: Any, dtype: Any = None, device: Any = None, **_: Any) -> Tensor:
+    """Put numbers and sizes into a tensor, by what torch.export takes for `torch.tensor` itself."""
+    made: Tensor = torch._refs.tensor(data, dtype=dtype, device=device)  # type: ignore[no-untyped-call]
+    return made
+
+
+def _new_tensor(like: Tensor, data: Any, *, dtype: Any = None, device: Any = None, **_: Any) -> Tensor:
+    return _tensor(data, dtype or like.dtype, device or like.device)
+
+
+def _has_free_size(arguments: Any) -> bool:
+    return any(isinstance(leaf, torch.SymInt | torch.SymFloat) for leaf in pytree.tree_leaves(arguments))
+
+
+_FORMS: dict[Any, Callable[..., Tensor]] = {
+    Tensor.new_tensor: _new_tensor,
+    torch.as_tensor: _tensor,
+    torch.fft.fftfreq: fftfreq,
+    torch.fft.rfftfreq: rfftfreq,
+    torch.nn.functional.one_hot: one_hot,
+}

@@ -52,6 +52,15 @@ class Rounded(Fitting):
         return x[..., :wanted]
 
 
+class RoundedToNearest(Rounded):
+    """Fills the image up to the nearest size, of two that are as near the even one."""
+
+    def forward(self, x):
+        length = x.shape[-1]
+        wanted = length + 2 * round(length / 4) + round(length)
+        return Fitting.forward(self, F.pad(x, (0, wanted - length)))[..., :length]
+
+
 class ReadFromTensors(nn.Module):
     """Reckons with tensors of sizes, and reads the numbers back."""
 
@@ -85,7 +94,7 @@ def test_norms_of_volumes_whose_sizes_are_read_from_tensors_keep_their_form():
     assert [one.reason for one in report.rejected] == ["its sizes are read from tensors"]
 
 
-@pytest.mark.parametrize("kind", [Padded, Rounded])
+@pytest.mark.parametrize("kind", [Padded, Rounded, RoundedToNearest])
 @pytest.mark.parametrize("traced", [30, 31])
 def test_a_network_that_cuts_to_fit_is_exported_for_all_sizes(kind, traced, tmp_path):
     network = stir(kind())

@@ -148,6 +148,21 @@ class Bounded(nn.Module):
         return x.clamp(0.1, 1) + x.clamp(0, 0.5) + places + (8 * x).clamp(0.5, x.shape[2] // 4)
 
 
+class Centred(nn.Module):
+    """Looks at how far positions are from the middle, in whole numbers that meet halves."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(1, 2, 3, padding=1)
+
+    def forward(self, x):
+        x = self.layer(x)
+        height, width = x.shape[2:]
+        rows = torch.arange(height) - (height - 1) / 2
+        columns = (width - 1) / 2 - torch.arange(width) / (width / 4)
+        return x * torch.exp(-(rows**2) / height**2)[:, None] + columns
+
+
 class Repeated(nn.Module):
     """Entries each as often as there are columns, places in rows, and a root as deep as there are rows."""
 
@@ -202,7 +217,9 @@ def test_repeating_each_is_torchs(dim):
     assert torch.equal(repeat_each(x, 3, dim), x.repeat_interleave(3, dim))
 
 
-@pytest.mark.parametrize("kind", [Turned, Attending, Training, Sized, Sloped, Cut, Bounded, Repeated, Apart])
+@pytest.mark.parametrize(
+    "kind", [Turned, Attending, Training, Sized, Sloped, Cut, Bounded, Centred, Repeated, Apart]
+)
 def test_a_network_with_it_is_exported_with_free_sizes(kind, tmp_path):
     network = stir(kind())
     artifact = to_onnx(network, torch.rand(1, 1, 8, 8), tmp_path / "out")
