@@ -39,7 +39,7 @@ class _Subject:
     variants: tuple[tuple[Variant, Any], ...]  # with the host's outputs
     refused: tuple[Replay, ...]
     shunned: tuple[tuple[Variant, Any], ...] = ()  # at which it goes another way than on the example
-    elsewhere: nn.Module | None = None  # the host after a run on other sizes, where it remembers its runs
+    unused: nn.Module | None = None  # the host before all runs, where it remembers them
 
     def accepts(self, what: str) -> bool:
         return any(variant.what == what for variant, _ in self.variants)
@@ -192,22 +192,7 @@ def _study(host: nn.Module, example: Example) -> _Subject:
     if not has_changed(twin, before):
         return subject
     as_attributes(twin, before)
-    return replace(subject, elsewhere=_elsewhere(host, example))
-
-
-def _elsewhere(host: nn.Module, example: Example) -> nn.Module | None:
-    """Copy a host and run it on a batch and sizes that no way traces with; None where it takes no others."""
-    twin = private_copy(host)
-    before = memory_of(twin)
-    for _, larger in grown(example):
-        for other in (with_batch(larger, 3), larger):
-            try:
-                run(twin, other)
-            except Exception:  # noqa: BLE001 - a host may refuse a size in any way
-                continue
-            as_attributes(twin, before)
-            return twin
-    return None
+    return replace(subject, unused=host)
 
 
 def _candidates(example: Example) -> list[tuple[str, list[Example]]]:
@@ -234,9 +219,8 @@ def _ways(subject: _Subject) -> list[tuple[Way, Callable[[], fx.GraphModule]]]:
     if sizes:
         # Symbolic tracing knows no sizes at all, so it may keep free what torch.export has to fix.
         ways.append((Way.EXPORT_FREE, lambda: export_graph(host, widest, batch=batch, sizes=True)))
-        if (elsewhere := subject.elsewhere) is not None:
-            free = partial(export_graph, elsewhere, widest, batch=batch, sizes=True)
-            ways.append((Way.EXPORT_FREE, free))
+        if (unused := subject.unused) is not None:
+            ways.append((Way.EXPORT_FREE, lambda: _export_elsewhere(unused, subject)))
         ways.append(symbolic)
     if batch:
         wide_batch = with_batch(subject.example)
@@ -252,6 +236,21 @@ def _ways(subject: _Subject) -> list[tuple[Way, Callable[[], fx.GraphModule]]]:
         fixed = partial(export_graph, host, example, batch=batch, sizes=False, guided=True)
         ways.append((Way.EXPORT_GUIDED_FIXED, fixed))
     return ways
+
+
+def _export_elsewhere(host: nn.Module, subject: _Subject) -> fx.GraphModule:
+    """Trace a host that remembers its last run after one on a batch and sizes that are not traced with."""
+    twin, batch = private_copy(host), subject.accepts("batch")
+    before = memory_of(twin)
+    for _, larger in grown(subject.example):
+        for other in (with_batch(larger, 1), larger):
+            try:
+                run(twin, other)
+            except Exception:  # noqa: BLE001 - a host may refuse a size in any way
+                continue
+            as_attributes(twin, before)
+            return export_graph(twin, subject.widest(), batch=batch, sizes=True)
+    raise ValueError("it remembers its sizes, and takes no others")
 
 
 def private_graph(module: fx.GraphModule) -> fx.GraphModule:
