@@ -28,6 +28,14 @@ def stir(module: nn.Module, seed: int = 0) -> nn.Module:
     return module.eval()
 
 
+class Headed(nn.Module):
+    """A convolution of an image, and whatever a network makes of it."""
+
+    def __init__(self, channels: int = 2):
+        super().__init__()
+        self.layer = nn.Conv2d(1, channels, 3, padding=1)
+
+
 class Cell(nn.Module):
     """What a derived cell looks like, written out: edges, `none`, a concatenation, gamma."""
 

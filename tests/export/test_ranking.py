@@ -2,11 +2,10 @@
 
 import pytest
 import torch
-from surgeon.export import Freedom, open_session, run_session, to_onnx
 from surgeon.export.ranking import extremes, is_among, median, median_of_all, of_rank, places_among
-from torch import nn
 
-from .networks import stir
+from .freely import assert_exported_freely
+from .networks import Headed
 
 
 @pytest.fixture
@@ -50,12 +49,11 @@ def test_members_are_torchs(invert):
     assert torch.equal(is_among(x, members, invert=invert), torch.isin(x, members, invert=invert))
 
 
-class Ranked(nn.Module):
+class Ranked(Headed):
     """Images scaled by their extremes and medians, and classes by ranges of values."""
 
     def __init__(self):
-        super().__init__()
-        self.layer = nn.Conv2d(1, 3, 3, padding=1)
+        super().__init__(channels=3)
         self.register_buffer("boundaries", torch.tensor([-0.4, 0.1, 0.3]))
 
     def forward(self, x):
@@ -68,11 +66,4 @@ class Ranked(nn.Module):
 
 
 def test_a_network_with_them_is_exported_with_free_sizes(tmp_path):
-    network = stir(Ranked())
-    artifact = to_onnx(network, torch.rand(1, 1, 8, 8), tmp_path / "out")
-    assert artifact.freedom is Freedom.BATCH_AND_SIZES
-    x = torch.rand(2, 1, 12, 10)
-    with torch.no_grad():
-        torch.testing.assert_close(
-            run_session(open_session(artifact.model), x)[0], network(x), atol=1e-5, rtol=0
-        )
+    assert_exported_freely(Ranked(), tmp_path / "out")

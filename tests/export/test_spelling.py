@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from surgeon.export import Freedom, open_session, run_session, to_onnx
 from surgeon.export.spelling import (
     affine_grid,
     attend,
@@ -15,7 +14,8 @@ from surgeon.export.spelling import (
 from torch import nn
 from torch.nn import functional as F
 
-from .networks import stir
+from .freely import assert_exported_freely
+from .networks import Headed
 
 
 @pytest.mark.parametrize("sizes", [(5, 8), (4, 6, 7)])
@@ -135,12 +135,8 @@ class Cut(nn.Module):
         return self.last(torch.cat([middle, top.relu(), bottom], 2))
 
 
-class Bounded(nn.Module):
+class Bounded(Headed):
     """Bounds of which one is whole and one is not, of real and of whole numbers, and ones made of sizes."""
-
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Conv2d(1, 2, 3, padding=1)
 
     def forward(self, x):
         x = self.layer(x)
@@ -148,12 +144,8 @@ class Bounded(nn.Module):
         return x.clamp(0.1, 1) + x.clamp(0, 0.5) + places + (8 * x).clamp(0.5, x.shape[2] // 4)
 
 
-class Centred(nn.Module):
+class Centred(Headed):
     """Looks at how far positions are from the middle, in whole numbers that meet halves."""
-
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Conv2d(1, 2, 3, padding=1)
 
     def forward(self, x):
         x = self.layer(x)
@@ -163,12 +155,8 @@ class Centred(nn.Module):
         return x * torch.exp(-(rows**2) / height**2)[:, None] + columns
 
 
-class Repeated(nn.Module):
+class Repeated(Headed):
     """Entries each as often as there are columns, places in rows, and a root as deep as there are rows."""
-
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Conv2d(1, 2, 3, padding=1)
 
     def forward(self, x):
         x = self.layer(x)
@@ -179,12 +167,8 @@ class Repeated(nn.Module):
         return again + rows + places.view(height, width) + x.abs().mean() ** (1 / height)
 
 
-class Apart(nn.Module):
+class Apart(Headed):
     """Distances of positions from each other, and pools that divide by a number of their own."""
-
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Conv2d(1, 2, 3, padding=1)
 
     def forward(self, x):
         x = self.layer(x)
@@ -221,11 +205,4 @@ def test_repeating_each_is_torchs(dim):
     "kind", [Turned, Attending, Training, Sized, Sloped, Cut, Bounded, Centred, Repeated, Apart]
 )
 def test_a_network_with_it_is_exported_with_free_sizes(kind, tmp_path):
-    network = stir(kind())
-    artifact = to_onnx(network, torch.rand(1, 1, 8, 8), tmp_path / "out")
-    assert artifact.freedom is Freedom.BATCH_AND_SIZES
-    x = torch.rand(2, 1, 12, 10)
-    with torch.no_grad():
-        torch.testing.assert_close(
-            run_session(open_session(artifact.model), x)[0], network(x), atol=1e-5, rtol=0
-        )
+    assert_exported_freely(kind(), tmp_path / "out")
