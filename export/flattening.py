@@ -32,6 +32,7 @@ from surgeon.tracing import (
     map_tensors,
     real_values,
     run,
+    run_elsewhere,
     size_limits,
     time_limit,
     with_sizes,
@@ -109,16 +110,26 @@ def flatten(model: nn.Module, example: Example, ladder: Sequence[Freedom] = tupl
     """
     refusals: list[Refusal] = []
     for freedom in ladder:
+        known = tuple(refusals)
         try:
-            program, traced = _widest_program(model, example, freedom)
-            return Flat(program, _functional_graph(program), freedom, tuple(refusals), traced)
+            return _flat(model, example, freedom, known)
         except Exception as error:  # noqa: BLE001 - torch.export raises whatever the network raises
             refusals.append(Refusal(freedom, first_line(error)))
+        # What a network made for the example's size fixes the graph to it.
+        with contextlib.suppress(Exception):
+            elsewhere = run_elsewhere(model, example) if freedom.sizes else None
+            if elsewhere is not None:
+                return _flat(elsewhere, example, freedom, known)
     raise ExportError(
         f"torch.export cannot make a graph of it: {refusals[-1].reason}",
         where=type(model).__name__,
         fix="remove what depends on the values of tensors from its forward, or export the part before it",
     )
+
+
+def _flat(model: nn.Module, example: Example, freedom: Freedom, refusals: tuple[Refusal, ...]) -> Flat:
+    program, traced = _widest_program(model, example, freedom)
+    return Flat(program, _functional_graph(program), freedom, refusals, traced)
 
 
 def _widest_program(model: nn.Module, example: Example, freedom: Freedom) -> tuple[ExportedProgram, Example]:

@@ -8,6 +8,7 @@ from .ladder import private_graph, trace
 from .limits import TookTooLong, time_limit
 from .paths import site_of
 from .quieting import quiet
+from .remembering import run_elsewhere
 from .replay import TOLERANCE, annotate_shapes, first_line, run
 from .scripts import is_script
 from .trace import Attempt, Example, Limits, Replay, Trace, TraceSummary, Way
@@ -44,6 +45,7 @@ __all__ = [
     "quotients_are_checked",
     "real_values",
     "run",
+    "run_elsewhere",
     "site_of",
     "size_limits",
     "time_limit",

@@ -18,7 +18,7 @@ from .inputs import Variant, as_example, grown, image_shapes, other_sizes, with_
 from .limits import TookTooLong, time_limit
 from .outputs import know_dataclasses
 from .paths import annotate_modules
-from .remembering import as_attributes, has_changed, memory_of
+from .remembering import as_attributes, has_changed, memory_of, run_elsewhere
 from .replay import annotate_shapes, first_line, holds, replay, run
 from .scripts import class_name, converted_graph, is_script, recorded_graph
 from .trace import Attempt, Example, Limits, Replay, Trace, TraceSummary, Way
@@ -240,17 +240,10 @@ def _ways(subject: _Subject) -> list[tuple[Way, Callable[[], fx.GraphModule]]]:
 
 def _export_elsewhere(host: nn.Module, subject: _Subject) -> fx.GraphModule:
     """Trace a host that remembers its last run after one on a batch and sizes that are not traced with."""
-    twin, batch = private_copy(host), subject.accepts("batch")
-    before = memory_of(twin)
-    for _, larger in grown(subject.example):
-        for other in (with_batch(larger, 1), larger):
-            try:
-                run(twin, other)
-            except Exception:  # noqa: BLE001 - a host may refuse a size in any way
-                continue
-            as_attributes(twin, before)
-            return export_graph(twin, subject.widest(), batch=batch, sizes=True)
-    raise ValueError("it remembers its sizes, and takes no others")
+    elsewhere = run_elsewhere(host, subject.example)
+    if elsewhere is None:
+        raise ValueError("it remembers its sizes, and takes no others")
+    return export_graph(elsewhere, subject.widest(), batch=subject.accepts("batch"), sizes=True)
 
 
 def private_graph(module: fx.GraphModule) -> fx.GraphModule:

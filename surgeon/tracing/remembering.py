@@ -11,6 +11,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from .inputs import grown, with_batch
+from .replay import run
+from .trace import Example
+from .ways import private_copy
+
 Memory = dict[tuple[str, str], Any]  # by module and name of the attribute
 
 
@@ -57,3 +62,23 @@ def as_attributes(host: nn.Module, before: Memory) -> None:
             if isinstance(buffer, Tensor) and isinstance(kept, Tensor) and buffer.shape != kept.shape:
                 del module._buffers[name]
                 setattr(module, name, buffer)
+
+
+def run_elsewhere(host: nn.Module, example: Example) -> nn.Module | None:
+    """Copy a host that remembers its last run, and run the copy on inputs that nothing traces with.
+
+    None where it remembers nothing, or takes no such inputs.
+    """
+    twin = private_copy(host)
+    before = memory_of(twin)
+    for _, larger in grown(example):
+        for other in (with_batch(larger, 1), larger):
+            try:
+                run(twin, other)
+            except Exception:  # noqa: BLE001 - a host may refuse a size in any way
+                continue
+            if not has_changed(twin, before):
+                return None
+            as_attributes(twin, before)
+            return twin
+    return None

@@ -11,6 +11,7 @@ from surgeon.errors import ExportError
 from surgeon.tracing import Example, as_example, size_limits
 from tests.core.networks import Deepest
 from tests.core.tracing import conditional
+from tests.core.tracing.test_remembering import BySize, InBuffer
 from tests.core.tracing.test_wholes import Windowed
 
 from .networks import image, small_unet
@@ -187,6 +188,13 @@ class Passing(nn.Module):
 def test_a_network_that_goes_row_by_row_is_written_for_its_size(tmp_path):
     artifact = to_onnx(Passing().eval(), image(size=16), tmp_path / "out")
     assert artifact.freedom is Freedom.BATCH
+
+
+def test_a_network_that_keeps_what_it_made_for_its_size_is_written_for_all(tmp_path):
+    for network in (BySize(), InBuffer()):
+        network.eval()(image())
+        artifact = to_onnx(network, image(), tmp_path / type(network).__name__, second_opinion=False)
+        assert artifact.freedom is Freedom.BATCH_AND_SIZES
 
 
 class OneWindow(nn.Module):
