@@ -68,6 +68,7 @@ OTHERS: dict[str, Pool] = {
 
 @pytest.mark.parametrize("pool", OTHERS.values(), ids=OTHERS)
 def test_other_windows_are_left_as_they_are(pool: Pool) -> None:
+    torch.manual_seed(0)  # with some weights the gate is 1 at every size, and no difference shows
     host, x = Weighing(pool).eval(), torch.randn(1, 1, 12, 16)
     traced = trace(host, x)
     assert not traced.summary.free_sizes
