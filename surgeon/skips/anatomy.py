@@ -41,7 +41,7 @@ class Skip:
     Attributes:
         id: `s0`, `s1`, ..., highest resolution first.
         kind: skip, dense, lateral or fusion.
-        merge: cat, add or other.
+        merge: cat, add, or other: a product, a difference, a maximum, a stack, where neither joins the U.
         merge_module: qualified name of the module in whose forward the merge happens (`""` for the root).
         source_module: qualified name of the module that makes the source tensor.
         source_shape: shape where the tensor leaves the encoder, batch included.

@@ -47,12 +47,12 @@ def inspect(host: nn.Module, inputs: Any, kwargs: dict[str, Any] | None = None) 
 def locate(traced: Trace) -> Anatomy:
     """Find the skip connections in a traced network."""
     view = GraphView(traced)
-    findings = Findings()
-    apply_rule(view, findings)
-    if find_isotropic(view, findings):
-        apply_rule(view, findings)
-    if find_deepest(view, findings):
-        apply_rule(view, findings)
+    findings = _find(view)
+    if not findings.links and view.blends:
+        # Products and the like weigh and mask more often than they join a U: only where nothing else does.
+        blended = view.with_blends()
+        found = _find(blended)
+        view, findings = (blended, found) if found.links else (view, findings)
     kinds = kinds_of(view, findings)
     drafts = [_skip(view, link, kinds[link]) for link in findings.links if kinds[link] is not Kind.FUSION]
     sites = {link.merge.index: link.merge for link in findings.links if kinds[link] is Kind.FUSION}
@@ -70,6 +70,16 @@ def locate(traced: Trace) -> Anatomy:
         output_shapes=_output_shapes(traced),
         trace=traced.summary,
     )
+
+
+def _find(view: GraphView) -> Findings:
+    findings = Findings()
+    apply_rule(view, findings)
+    if find_isotropic(view, findings):
+        apply_rule(view, findings)
+    if find_deepest(view, findings):
+        apply_rule(view, findings)
+    return findings
 
 
 def _output_shapes(traced: Trace) -> tuple[tuple[int, ...], ...]:
@@ -250,8 +260,9 @@ def _notes(view: GraphView, skips: tuple[Skip, ...], traced: Trace) -> tuple[str
         cats = sum(site.merge is Merge.CAT for site in view.merges)
         resizes = sum(ops.is_any(name, (*ops.RESIZES, "convtranspose")) for name in view.names)
         notes.append(
-            f"no skip connection: {cats} concatenations and {len(view.merges) - cats} additions of "
-            f"feature maps, {resizes} upsampling operations, none of them joins an encoder with a decoder"
+            f"no skip connection: {cats} concatenations, {len(view.merges) - cats} additions and "
+            f"{len(view.blends)} products or other blends of feature maps, {resizes} upsampling operations, "
+            "none of them joins an encoder with a decoder"
         )
     if any(node.target is torch.ops.higher_order.wrap_with_autocast for node in view.nodes):
         notes.append("what runs under autocast in its forward is not looked into: take the autocast out")

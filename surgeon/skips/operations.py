@@ -62,6 +62,13 @@ ADDITIONS = ("add", "iadd")
 MATRIX_PRODUCTS = ("matmul", "mm", "bmm", "baddbmm", "einsum")
 MIXTURES = (*CONVOLUTIONS, "linear", "addmm", *MATRIX_PRODUCTS)
 PRODUCTS = ("mul", "imul", "multiply")
+# What else makes one tensor of several of a shape, position by position.
+BLENDS = (
+    *PRODUCTS,
+    *("sub", "isub", "subtract"),
+    *("max", "maximum", "fmax", "min", "minimum", "fmin"),
+    *("lerp", "addcmul", "where", "complex"),
+)
 
 
 def operation(node: fx.Node, module: fx.GraphModule) -> str:

@@ -146,7 +146,7 @@ def _parallel_sums(view: GraphView, reach: Reach, found: list[Link]) -> dict[int
 def _links_of(search: _Round, site: MergeSite) -> list[Link]:
     """List the links that enter a merge, or write down why there is none."""
     view, findings = search.view, search.findings
-    if site.index in findings.consumed or view.names[site.index] == "stack":
+    if site.index in findings.consumed or (site.merge is Merge.CAT and view.names[site.index] == "stack"):
         return []
     unfit = _unfit(view, findings, site)
     if unfit:
@@ -194,7 +194,7 @@ def _unfit(view: GraphView, findings: Findings, site: MergeSite) -> Reason | Non
         return Reason.GATE
     if site.index in findings.bridged:
         return Reason.PARALLEL
-    if site.merge is Merge.CAT and not _weights_follow(view, site.index):
+    if site.merge is not Merge.ADD and not _weights_follow(view, site.index):
         return Reason.OUTPUTS
     return None
 
@@ -208,7 +208,7 @@ def _judge(search: _Round, pair: _Pair) -> list[Link] | Reason:
     leaves = [leaf for leaf in gathered if (site.index, leaf) not in known]
     for leaf in leaves:
         origin = _origin(search, leaf, pair)
-        if origin is Reason.DIRECT and site.merge is Merge.ADD:
+        if origin is Reason.DIRECT and site.merge is not Merge.CAT:
             return origin  # an addition takes up the whole concatenation, and this is a residual around it
         if not isinstance(origin, Reason) and _holds_decoder(search, origin, gathered, pair):
             origin = Reason.SAME_LOWEST
@@ -256,7 +256,7 @@ def _origin(search: _Round, leaf: int, pair: _Pair) -> int | Reason:
 
 def _objection(search: _Round, site: MergeSite, leaf: int) -> Reason | None:
     """Say what speaks against a link although its paths are right."""
-    added = site.merge is Merge.ADD
+    added = site.merge is not Merge.CAT
     if (added or not search.first) and not _has_weights_before(search.view, leaf):
         return Reason.RAW
     # Once inner links are taken out, what appears may be a residual around a whole inner U.

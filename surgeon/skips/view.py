@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from torch import fx
@@ -189,8 +190,20 @@ class GraphView:
 
     @cached_property
     def merges(self) -> tuple[MergeSite, ...]:
-        """All merges in the order of execution."""
+        """All concatenations and additions in the order of execution, and blends in `with_blends`."""
         return tuple(site for i in range(len(self.nodes)) if (site := self._merge(i)) is not None)
+
+    @cached_property
+    def blends(self) -> tuple[MergeSite, ...]:
+        """Where tensors of one shape meet in another way: products, differences, maxima, stacks."""
+        return tuple(site for i in range(len(self.nodes)) if (site := self._blend(i)) is not None)
+
+    def with_blends(self) -> GraphView:
+        """Return this view with blends among its merges."""
+        view = copy.copy(self)
+        sites = {site.index: site for site in (*self.merges, *self.blends)}
+        view.merges = tuple(sites[i] for i in sorted(sites))
+        return view
 
     def _merge(self, i: int) -> MergeSite | None:
         node, name = self.nodes[i], self.names[i]
@@ -208,6 +221,25 @@ class GraphView:
             ):
                 return MergeSite(i, Merge.ADD, indices, (0, 1))
         return None
+
+    def _blend(self, i: int) -> MergeSite | None:
+        stacked = self._merge(i) if self.names[i] == "stack" else None
+        if stacked is not None:
+            same = len({self.shape(operand) for operand in stacked.operands}) == 1
+            return replace(stacked, merge=Merge.OTHER) if same else None
+        if self.names[i] not in ops.BLENDS or len(self.shape(i)) < 3:
+            return None
+        places = tuple(k for k, value in enumerate(self.nodes[i].args) if self._is_blended(i, value))
+        operands = tuple(self.index[self.nodes[i].args[k]] for k in places)  # type: ignore[index]
+        return MergeSite(i, Merge.OTHER, operands, places) if len(operands) > 1 else None
+
+    def _is_blended(self, i: int, value: object) -> bool:
+        """Tell whether an argument of a node carries a picture of that node's shape."""
+        if not isinstance(value, fx.Node):
+            return False
+        dtype, operand = value.meta.get("dtype"), self.index[value]
+        pictures = dtype is None or dtype.is_floating_point
+        return pictures and operand in self.sources[i] and self.shape(operand) == self.shape(i)
 
     def _concatenation(self, i: int) -> MergeSite | None:
         node = self.nodes[i]
