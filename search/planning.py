@@ -264,7 +264,7 @@ def _example(inputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         raise InputError(
             f"the host takes {len(example)} inputs",
             where="inputs",
-            fix="wrap it in a module that takes the image alone and fills in the others",
+            fix="wrap it in a module that takes one image and makes all inputs of it, of its channels say",
         )
     return example
 

@@ -1,13 +1,14 @@
-"""Inputs of a forward that are no tensors, filled in."""
+"""Inputs of a forward that data do not give one by one: values filled in, images joined."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import FunctionType
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, fx, nn
 
 from surgeon.errors import InputError
 
@@ -60,11 +61,43 @@ def fill_inputs(network: nn.Module, values: Mapping[str, Any]) -> None:
     same.__kwdefaults__ = {p.name: p.default for p in by_name}
     same.__dict__.update(forward.__dict__)
     same.__annotations__ = forward.__annotations__
-    network.__class__ = type(
-        kind.__name__,
-        (kind,),
-        {"forward": same, "__module__": kind.__module__, "__qualname__": kind.__qualname__},
-    )
+    _give_forward(network, same)
+
+
+def split_image(network: nn.Module, channels: Sequence[int]) -> None:
+    """Make a network of several images take one image and split its channels among them.
+
+    Two dates of a place, colour and depth, an image and a trimap: data are images of all their channels, and
+    each input gets its share. As in `fill_inputs` the network gets a class of its own.
+
+    Args:
+        network: changed in place.
+        channels: of each input `(N, channels, *spatial)`, in the order of its forward.
+
+    Raises:
+        InputError: its forward is no Python function, or is written anew when it is copied, as a graph's is.
+    """
+    kind, shares = type(network), list(channels)
+    forward = inspect.getattr_static(kind, "forward", None)
+    if not isinstance(forward, FunctionType) or isinstance(network, fx.GraphModule):
+        raise InputError(
+            f"the network takes {len(shares)} images, and is a program that cannot split one among them",
+            where=kind.__name__,
+            fix="export or script it inside a module that takes one image and parts its channels",
+        )
+
+    def joined(self: nn.Module, image: Tensor) -> Any:
+        return forward(self, *torch.split(image, shares, 1))
+
+    joined.__name__ = forward.__name__
+    _give_forward(network, joined)
+
+
+def _give_forward(network: nn.Module, forward: Callable[..., Any]) -> None:
+    """Give one network another forward, and other networks of its class none."""
+    kind = type(network)
+    named = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    network.__class__ = type(kind.__name__, (kind,), {"forward": forward, **named})
 
 
 def _defaults(positional: list[inspect.Parameter], place: str) -> tuple[Any, ...]:

@@ -28,7 +28,6 @@ from .values import parse_names
 
 if TYPE_CHECKING:
     from rich.table import Table
-    from torch import Tensor
 
 SubjectArgument = Annotated[
     str,
@@ -170,7 +169,7 @@ class Order:
     profile_passes: bool = False
 
 
-def export_network(network: Network, order: Order, samples: tuple[Tensor, ...]) -> dict[str, Any]:
+def export_network(network: Network, order: Order, samples: tuple[Any, ...]) -> dict[str, Any]:
     """Export a network, and draw the report of its RUN anew with the proof in it.
 
     Returns:
@@ -218,9 +217,13 @@ def with_dice(report: dict[str, Any], folder: Path, network: Network, data: Path
         DataError: the labels do not suit the network.
     """
     from surgeon.files import write_json
+    from surgeon.hosts import join_inputs
 
     from .cohorts import DataRequest
     from .scoring import score_export, score_module
+
+    if len(network.inputs) > 1:
+        join_inputs(network.host, [tuple(part.shape) for part in network.inputs])
 
     images = DataRequest(data, classes=network.classes)
     cohort = images.open(network.host.preparation, network.inputs[0].dim() - 2)

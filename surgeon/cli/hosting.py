@@ -103,12 +103,28 @@ class HostRequest:
 
         return open_host(self.spec, self.checkpoint, self.arguments, trust=self.trust, forward=self.forward)
 
+    def open_for_images(self) -> Host:
+        """Load the host as a network of one image, as data give it: of several inputs it takes the channels.
+
+        Raises:
+            HostError: it cannot be found, imported or built.
+            CheckpointError: its weights cannot be read or do not fit.
+            InputError: its forward has no such inputs, or they cannot be parts of one image.
+        """
+        from surgeon.hosts import join_inputs
+
+        host = self.open()
+        shapes = self.shapes or tuple(tuple(x.shape) for x in host.example or ())
+        return host if len(shapes) < 2 else join_inputs(host, shapes)
+
     def inputs_for(self, host: Host) -> tuple[Tensor, ...]:
         """Return example inputs: of the shapes asked for, the host's own, or guessed ones.
 
         Raises:
             InputError: the host does not accept them.
         """
+        import torch
+
         from surgeon.hosts import guess_inputs, try_inputs
 
         if self.shapes:
@@ -117,6 +133,8 @@ class HostRequest:
             inputs = host.example
         else:
             inputs = guess_inputs(host.module)
+        if host.channels and len(inputs) > 1:
+            inputs = (torch.cat(inputs, 1),)
         try_inputs(host.module, inputs)
         return inputs
 

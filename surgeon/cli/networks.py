@@ -45,12 +45,15 @@ class Network:
     answer: int | None = None
 
 
-def open_network(request: HostRequest, preparation: Path | None = None) -> Network:
+def open_network(
+    request: HostRequest, preparation: Path | None = None, *, for_images: bool = False
+) -> Network:
     """Open a HOST, or a RUN by what it says of its host.
 
     Args:
         request: the first argument of a command with its options; for a RUN its spec is the folder.
         preparation: a file that says how the host's images are prepared, whatever its form says.
+        for_images: whether a HOST of several inputs shall take one image with the channels of all.
 
     Raises:
         InputError: it cannot be opened.
@@ -71,7 +74,7 @@ def open_network(request: HostRequest, preparation: Path | None = None) -> Netwo
             where=request.spec,
             fix=f"give a finished RUN, or a network: {HOST_FORMS}",
         )
-    host = request.open()
+    host = request.open_for_images() if for_images else request.open()
     if preparation is not None:
         from surgeon.data import read_preparation
 
@@ -94,7 +97,7 @@ def _open_run(request: HostRequest) -> Network:
     recorded = read_run(run, trust=request.trust)
     if request.shapes:
         recorded = dataclasses.replace(recorded, shapes=request.shapes)
-    host = recorded.open()
+    host = recorded.open_for_images()
     report = read_report(run)
     data, answer = report.get("data", {}), report.get("task", {}).get("answer")
     if "preparation" in data:
@@ -144,7 +147,7 @@ def refuse_worse(network: Network, allowed: bool) -> None:
         )
 
 
-def read_samples(network: Network, data: Path | None, most: int = _MOST_SAMPLES) -> tuple[Tensor, ...]:
+def read_samples(network: Network, data: Path | None, most: int = _MOST_SAMPLES) -> tuple[Any, ...]:
     """Return real inputs for the gate of an export: of the data folder, else those that the RUN kept.
 
     Args:
@@ -153,7 +156,7 @@ def read_samples(network: Network, data: Path | None, most: int = _MOST_SAMPLES)
         most: how many of them, spread over the data.
 
     Returns:
-        images (1, C, *spatial).
+        images (1, C, *spatial), each in parts for a network of several inputs.
 
     Raises:
         DataError: the data folder cannot be used.
@@ -168,8 +171,17 @@ def read_samples(network: Network, data: Path | None, most: int = _MOST_SAMPLES)
 
         window = cohort.preparation.window
         cases = cohort.cases[:: -(-len(cohort.cases) // most)]
-        return tuple(middle_patch(cohort.read(case).image, window).unsqueeze(0) for case in cases)
+        images = (middle_patch(cohort.read(case).image, window).unsqueeze(0) for case in cases)
+        return tuple(_split(image, network.inputs) for image in images)
     return () if network.run is None else tuple(_images(network.run, network.host.preparation))
+
+
+def _split(image: Tensor, inputs: tuple[Tensor, ...]) -> Any:
+    """Return an image as a network takes it: its channels in parts where those are the network's inputs."""
+    import torch
+
+    channels = [part.shape[1] for part in inputs if part.dim() == image.dim()]
+    return image if len(inputs) == 1 or sum(channels) != image.shape[1] else torch.split(image, channels, 1)
 
 
 def describe_network(network: Network) -> dict[str, Any]:

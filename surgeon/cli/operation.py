@@ -63,7 +63,7 @@ def operate(answer: Answer, operation: Operation, opened: Host | None = None) ->
     from surgeon.search import Config, implant
 
     config = Config.create(**operation.settings, host_spec=operation.host.to_dict())
-    host = opened or operation.host.open()
+    host = opened or operation.host.open_for_images()
     inputs = operation.host.inputs_for(host)
     answer.note(*host.report)
     cohort = operation.data.open(host.preparation, inputs[0].dim() - 2)

@@ -149,7 +149,7 @@ def _open_network(request: HostRequest, images: DataRequest) -> _Opened:
     """Open a network and the data, and say which output is the answer as far as that is known."""
     from .networks import open_network
 
-    network = open_network(request)
+    network = open_network(request, for_images=True)
     images = _with_classes(images, network.classes)
     cohort = images.open(network.host.preparation, network.inputs[0].dim() - 2)
     return network.module, cohort, network.answer

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
@@ -36,7 +37,7 @@ class ExportedNetwork(nn.Module):
 
     @classmethod
     def open(cls, folder: Path) -> ExportedNetwork:
-        """Open the folder of an export.
+        """Open the folder of an export; a model of several images takes them of the channels of one.
 
         Raises:
             RunError: it holds no readable `export.json`.
@@ -44,10 +45,15 @@ class ExportedNetwork(nn.Module):
         """
         from surgeon.export import open_session, run_session
 
-        rank = len(_read(folder, lambda content: content["inputs"][0]["shape"]))
+        shapes = _read(folder, _shapes)
+        shares = [shape[1] for shape in shapes if len(shape) == len(shapes[0])]
         session = open_session(folder / "model.onnx")
         channels = session.get_modelmeta().custom_metadata_map.get("channels", "1")
-        return cls(lambda image: run_session(session, image), rank - 2, int(channels))
+
+        def run(image: Tensor) -> list[Tensor]:
+            return run_session(session, image if len(shares) == 1 else torch.split(image, shares, 1))
+
+        return cls(run, len(shapes[0]) - 2, int(channels))
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Return the outputs (N, classes, *spatial) of an image (N, C, *spatial), or the only one.
@@ -61,6 +67,10 @@ class ExportedNetwork(nn.Module):
         if self.classes == 1:
             return output.unsqueeze(1).float()
         return one_hot(output.long(), self.classes).movedim(-1, 1).float()
+
+
+def _shapes(content: Any) -> list[list[Any]]:
+    return [content["inputs"][0]["shape"], *(entry["shape"] for entry in content["inputs"][1:])]
 
 
 def _read(folder: Path, pick: Callable[[Any], Any]) -> Any:

@@ -14,7 +14,7 @@ from .case import Case
 from .choices import Scale
 from .found import Found
 from .functions import SPLITS
-from .matching import Pair, folders_of_images, pairs_of, pairs_side_by_side
+from .matching import Pair, folders_of_images, pairs_of, pairs_of_dates, pairs_side_by_side
 from .naming import LABEL_FOLDERS, read_name
 from .preparation import Preparation
 from .reading import KNOWN, stem_of, suffix_of
@@ -25,16 +25,17 @@ def find_pairs(root: Path) -> Found | None:
     """Pair images and masks below a folder; None where there are none.
 
     `root/images/a.png` pairs with `root/masks/a.png` (or `a_mask.png`); the folders may lie deeper, one
-    pair for each subject, and may have subfolders for subjects themselves. Without such folders a label lies
-    beside its image. The outermost folder below `root`, or below `images`, is the subject; a file that lies
-    flat is its own subject. Where the outermost folders are called train, validation and test, they are the
-    splits and no subjects; one of the last two may be missing.
+    pair for each subject, and may have subfolders for subjects themselves. Without such folders
+    `root/A/a.png` and `root/B/a.png` are two dates of `root/label/a.png`, the channels of one image, or a
+    label lies beside its image. The outermost folder below `root`, or below `images`, is the subject; a file
+    that lies flat is its own subject. Where the outermost folders are called train, validation and test, they
+    are the splits and no subjects; one of the last two may be missing.
 
     Raises:
         DataError: there is no folder of masks beside the images, an image has no mask, or two images have
             one name.
     """
-    pairs = tuple(_labelled(root)) or tuple(pairs_side_by_side(root))
+    pairs = tuple(_labelled(root)) or tuple(pairs_of_dates(root)) or tuple(pairs_side_by_side(root))
     if not pairs:
         return None
     split_of = _read_splits(pairs)
@@ -91,7 +92,7 @@ def _case(pair: Pair, *, has_splits: bool) -> Case:
     name = unicodedata.normalize("NFC", str(inner.parent / stem_of(inner)))
     parts = inner.parts[1:] if has_splits else inner.parts
     subject = parts[0] if len(parts) > 1 else name
-    return Case(name, subject, (pair.image,), pair.labels, volume=name)
+    return Case(name, subject, (pair.image, *pair.later), pair.labels, volume=name)
 
 
 def _read_splits(pairs: tuple[Pair, ...]) -> dict[Path, str]:

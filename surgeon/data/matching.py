@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from surgeon.errors import DataError
 
-from .naming import IMAGE_FOLDERS, LABEL_FOLDERS, Role, read_name
+from .naming import DATE_FOLDERS, IMAGE_FOLDERS, LABEL_FOLDERS, Role, read_name
 from .reading import stem_of, suffix_of
 
 _LABEL_ENDINGS = ("", "_mask", "_masks", "_label", "_labels", "_seg", "_segmentation")
@@ -25,11 +25,13 @@ class Pair:
         image: the file.
         labels: the file, or one file for each object of the image; none without a label.
         inner: the image's path as a subject is told by it: without the folder that says images.
+        later: the image of a second date, whose channels follow those of the first; none for most.
     """
 
     image: Path
     labels: tuple[Path, ...]
     inner: Path
+    later: tuple[Path, ...] = ()
 
 
 def files_below(folder: Path) -> Iterator[Path]:
@@ -83,6 +85,37 @@ def pairs_of(root: Path, images: Path, masks: Path) -> Iterator[Pair]:
         if label is None and len(files) == 1 and images.parent != root:
             found = tuple(labels.values())
         yield Pair(file, found, prefix / file.relative_to(images))
+
+
+def pairs_of_dates(root: Path) -> Iterator[Pair]:
+    """Yield images of two dates with their labels: `A/x.png`, `B/x.png`, `label/x.png` (LEVIR-CD).
+
+    Raises:
+        DataError: an image has none of the second date, or no label.
+    """
+    for here, folders, _ in os.walk(root):
+        folders[:] = sorted(filter(_is_visible, folders))
+        by_name = {name.lower(): Path(here) / name for name in folders}
+        labels = [Path(here) / name for name in folders if name.lower() in LABEL_FOLDERS]
+        dates = [pair for pair in DATE_FOLDERS if set(pair) <= by_name.keys()]
+        if len(dates) == len(labels) == 1:
+            folders[:] = []
+            first, second = (by_name[name] for name in dates[0])
+            later = {_key(file, second): file for file in files_below(second)}
+            for pair in pairs_of(root, first, labels[0]):
+                found = later.get(_key(pair.image, first))
+                if found is None or not pair.labels:
+                    raise _lacking(pair.image, labels[0] if found else second)
+                inner = Path(here).relative_to(root) / pair.image.relative_to(first)
+                yield replace(pair, inner=inner, later=(found,))
+
+
+def _lacking(image: Path, folder: Path) -> DataError:
+    return DataError(
+        f"an image has no file in {folder.name}",
+        where=str(image),
+        fix=f"write one into {folder}, called as the image, or remove the image",
+    )
 
 
 def pairs_side_by_side(root: Path) -> Iterator[Pair]:

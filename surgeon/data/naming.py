@@ -9,6 +9,15 @@ from enum import StrEnum
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img")
 LABEL_FOLDERS = ("masks", "mask", "labels", "label", "annotations", "segmentations")
+# Two dates of one place, or two images of one subject, each in a folder of its own beside the labels.
+DATE_FOLDERS = (
+    ("a", "b"),
+    ("t1", "t2"),
+    ("time1", "time2"),
+    ("im1", "im2"),
+    ("before", "after"),
+    ("pre", "post"),
+)
 _IMAGE_WORDS = frozenset((*IMAGE_FOLDERS, "original", "originals", "input", "inputs"))
 _LABEL_WORDS = frozenset(
     (*LABEL_FOLDERS, "annotation", "anno", "segmentation", "seg", "groundtruth", "gt", "gts", "manual")

@@ -50,8 +50,9 @@ def open_data(
 
     Args:
         path: an nnU-Net raw folder, a Medical Segmentation Decathlon folder, or a folder of images and
-            masks; the JSON file of a MONAI datalist; or `module:function` or `file.py:function` that
-            returns datasets. Nothing is ever written into a folder.
+            masks; the JSON file of a MONAI datalist, or a folder with it as `datalist.json`; or
+            `module:function` or `file.py:function` that returns datasets. Nothing is ever written into a
+            folder.
         format: `nnunet`, `decathlon` or `folder`; None tells by what is in the folder.
         preparation: how images become inputs, as a value or a TOML file; None takes the folder's
             `preparation.toml`, else what suits the format.
@@ -146,6 +147,8 @@ def _find_folder(root: Path, format: str | None) -> Found:  # noqa: A002
     if format is not None and format not in FORMATS:
         raise DataError(f"unknown format {format!r}", where="format", fix=f"one of {', '.join(FORMATS)}")
     content = read_dataset_json(root)
+    if format is None and content is None and (root / "datalist.json").is_file():
+        return find_datalist(root / "datalist.json")
     if format is None:
         format = _tell(root, content)  # noqa: A001
     if format != "folder" and content is None:

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from .host import Host
 from .inputs import guess_inputs, spatial_axes, try_inputs
-from .opening import load, open_host
+from .opening import join_inputs, load, open_host
 
-__all__ = ["Host", "guess_inputs", "load", "open_host", "spatial_axes", "try_inputs"]
+__all__ = ["Host", "guess_inputs", "join_inputs", "load", "open_host", "spatial_axes", "try_inputs"]

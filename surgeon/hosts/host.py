@@ -22,6 +22,7 @@ class Host:
         report: what was found on the way: nesting, prefixes.
         classes: names of what it was trained for, background first, where its form says so.
         regions: the label values of each class, where classes overlap.
+        channels: of each image that it took as an input of its own, where one image holds them all now.
     """
 
     module: nn.Module
@@ -32,3 +33,4 @@ class Host:
     report: tuple[str, ...] = ()
     classes: tuple[str, ...] | None = None
     regions: LabelRegions | None = None
+    channels: tuple[int, ...] = ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from surgeon.checkpoints import is_torchscript
-from surgeon.errors import HostError
-from surgeon.filling import fill_inputs
+from surgeon.errors import HostError, InputError
+from surgeon.filling import fill_inputs, split_image
 from surgeon.fitting import load_checkpoint
 from surgeon.modes import in_eval
 from surgeon.wrappers import innermost
@@ -93,6 +93,31 @@ def open_host(
     if forward:
         fill_inputs(host.module, forward)
     return _in_float32(host)
+
+
+def join_inputs(host: Host, shapes: Sequence[tuple[int, ...]]) -> Host:
+    """Return a host of several images as one of a single image with the channels of all, in their order.
+
+    Args:
+        host: its network is changed in place.
+        shapes: of its inputs, each `(N, C, *spatial)`.
+
+    Raises:
+        InputError: they are not images of one size, or the network is a program.
+    """
+    if min(map(len, shapes)) < 3 or len({(shape[0], *shape[2:]) for shape in shapes}) > 1:
+        words = ", ".join(str(tuple(shape)) for shape in shapes)
+        raise InputError(
+            f"the network's {len(shapes)} inputs cannot be the channels of one image",
+            where=f"inputs of the shapes {words}",
+            fix="give images of one size with --input, and what is none with --forward NAME=VALUE; or hand "
+            "in a module that makes the other inputs of the image",
+        )
+    channels = tuple(shape[1] for shape in shapes)
+    split_image(host.module, channels)
+    note = f"each image holds the network's {len(shapes)} inputs: channels {' + '.join(map(str, channels))}"
+    example = None if host.example is None else (torch.cat(host.example, 1),)
+    return dataclasses.replace(host, example=example, report=(*host.report, note), channels=channels)
 
 
 def _with_checkpoint(host: Host, file: Path, trust: bool, strict: bool) -> Host:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import surgeon
 from surgeon.errors import InputError
-from surgeon.filling import fill_inputs
+from surgeon.filling import fill_inputs, split_image
 
 
 class Modal(nn.Module):
@@ -83,3 +83,45 @@ def test_such_a_network_is_inspected_and_spliced():
 def test_what_cannot_be_filled_in_is_refused(network: nn.Module, values: dict[str, object], message: str):
     with pytest.raises(InputError, match=message):
         fill_inputs(network, values)
+
+
+class Pair(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.enc, self.mid, self.dec = nn.Conv2d(3, 4, 3, 1, 1), nn.Conv2d(4, 4, 3, 2, 1), nn.Conv2d(8, 2, 1)
+
+    def forward(self, colour: Tensor, mask: Tensor, scale: float = 2.0) -> Tensor:
+        a = self.enc(torch.cat([colour, mask], 1))
+        return scale * self.dec(torch.cat([a, nn.functional.interpolate(self.mid(a), size=a.shape[2:])], 1))
+
+
+def test_a_network_of_two_images_takes_one_with_the_channels_of_both_and_keeps_its_names():
+    torch.manual_seed(0)
+    host, other = Pair().eval(), Pair()
+    colour, mask = torch.rand(2, 2, 16, 24), torch.rand(2, 1, 16, 24)
+    expected, names = host(colour, mask), list(host.state_dict())
+    split_image(host, [2, 1])
+    image = torch.cat([colour, mask], 1)
+    assert torch.equal(host(image), expected)
+    assert torch.equal(copy.deepcopy(host)(image), expected)
+    assert list(host.state_dict()) == names
+    assert other(colour, mask).shape == expected.shape
+    anatomy = surgeon.inspect(host, image)
+    assert len(anatomy.skips) == 1
+    assert anatomy.trace.free_sizes
+    assert anatomy.trace.free_batch
+
+
+def test_values_can_be_filled_in_before_images_are_joined():
+    torch.manual_seed(0)
+    host, image = Pair().eval(), torch.rand(1, 3, 16, 16)
+    expected = host(image[:, :2], image[:, 2:], 3.0)
+    fill_inputs(host, {"scale": 3.0})
+    split_image(host, [2, 1])
+    assert torch.equal(host(image), expected)
+
+
+def test_a_graph_of_two_images_is_refused():
+    graph = torch.fx.symbolic_trace(Pair())
+    with pytest.raises(InputError, match="is a program that cannot split one among them"):
+        split_image(graph, [2, 1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -195,3 +196,34 @@ def test_a_few_folders_of_many_images_are_said_to_be_the_subjects(tmp_path: Path
     assert "120 images lie in 3 folders" in remark
     apart = open_data(tmp_path, subjects="(.+)")
     assert (len(apart.subjects), apart.remarks) == (120, ())
+
+
+@pytest.mark.parametrize("dates", [("A", "B"), ("im1", "im2"), ("Before", "After")])
+def test_two_dates_of_a_place_are_the_channels_of_one_image(dates: tuple[str, str], tmp_path: Path) -> None:
+    for split in ("train", "val", "test"):
+        for name in (f"{split}_1.png", f"{split}_2.png"):
+            write(tmp_path / split, f"{dates[0]}/{name}", f"{dates[1]}/{name}", f"label/{name}")
+    cohort = open_data(tmp_path, binarise=True)
+    assert cohort.channels == 2
+    assert cohort.cases[0].images == tuple(tmp_path / "test" / date / "test_1.png" for date in dates)
+    assert cohort.cases[0].labels == (tmp_path / "test" / "label" / "test_1.png",)
+    assert cohort.splits == {s: (f"{k}/{k}_1", f"{k}/{k}_2") for s, k in SPLIT_NAMES.items()}
+
+
+SPLIT_NAMES = {"train": "train", "validation": "val", "test": "test"}
+
+
+@pytest.mark.parametrize("missing", ["B", "label"])
+def test_a_date_or_a_label_that_is_missing_is_named(missing: str, tmp_path: Path) -> None:
+    write(tmp_path, "A/x.png", "B/x.png", "label/x.png", "A/y.png", "B/y.png", "label/y.png")
+    (tmp_path / missing / "x.png").unlink()
+    with pytest.raises(DataError, match=f"an image has no file in {missing}(.|\n)*x.png"):
+        open_data(tmp_path)
+
+
+def test_a_folder_with_a_datalist_is_read_by_it(tmp_path: Path) -> None:
+    write(tmp_path, "a/x.png", "b/x.png", "c/x.png")
+    entry = {"image": ["a/x.png", "b/x.png"], "label": "c/x.png"}
+    (tmp_path / "datalist.json").write_text(json.dumps({"training": [entry]}))
+    cohort = open_data(tmp_path, binarise=True)
+    assert (cohort.format, cohort.channels) == ("MONAI datalist", 2)

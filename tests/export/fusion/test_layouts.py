@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
-
 from surgeon.export.flattening import flatten
 from surgeon.export.fusion import fuse
+from torch import Tensor, nn
+
 from surgeon.tracing import as_example
 
 
