@@ -87,6 +87,10 @@ def split_image(network: nn.Module, channels: Sequence[int]) -> None:
         )
 
     def joined(self: nn.Module, image: Tensor) -> Any:
+        if image.shape[1] != sum(shares):
+            raise ValueError(
+                f"expected images to have {sum(shares)} channels, but got {image.shape[1]} channels"
+            )
         return forward(self, *torch.split(image, shares, 1))
 
     joined.__name__ = forward.__name__

@@ -79,6 +79,16 @@ def test_an_export_with_two_inputs_is_proved_and_scored_on_images_of_both(cli: C
     assert of_host == pytest.approx(of_export, abs=1e-3)
 
 
+def test_data_of_one_image_alone_are_refused_with_the_channels_of_both(cli: Cli, place: Path) -> None:
+    content = json.loads((place / "data" / "datalist.json").read_text())
+    entries = [{**entry, "image": entry["image"][:1]} for entry in content["training"]]
+    (place / "data" / "one.json").write_text(json.dumps({"training": entries}))
+    host = [f"{place}/dates.py:Dates", *INPUTS]
+    said = cli("implant", *host, "--data", str(place / "data" / "one.json"), "--out", str(place / "one"))
+    assert said.code == 2
+    assert "the network takes images of 6 channels, the data have 3" in said.err
+
+
 @pytest.mark.parametrize("second", ["1,3,16,16", "1"])
 def test_inputs_that_are_no_parts_of_one_image_are_refused(cli: Cli, place: Path, second: str) -> None:
     host = [f"{place}/dates.py:Dates", "--input", "1,3,32,32", "--input", second]
