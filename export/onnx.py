@@ -43,7 +43,13 @@ _OWN: dict[Callable[..., Any], Callable[..., Any]] = {each.target: each.write fo
 
 
 class UntranslatableError(ExportError):
-    """An operation of a graph has no translation to ONNX."""
+    """An operation of a graph has no translation to ONNX.
+
+    Attributes:
+        reckons: whether the graph makes real numbers of sizes, which a fixed size would spare it.
+    """
+
+    reckons: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +124,13 @@ def _untranslatable(error: BaseException, graph: fx.Graph, opset: int) -> Untran
         name, operation = found.groups()
         reason = f"there is no translation of {operation}" if reason.startswith(_UNKNOWN) else reason
         where = next((_told(*site_of(node)) for node in graph.nodes if node.name == name), "")
-    return UntranslatableError(
+    untranslatable = UntranslatableError(
         f"it cannot be written as ONNX: {reason}",
         where=where or f"opset {opset}",
         fix="replace the operation in the network, or try another target",
     )
+    untranslatable.reckons = any(isinstance(node.meta.get("val"), torch.SymFloat) for node in graph.nodes)
+    return untranslatable
 
 
 def _told(site: str, line: str) -> str:

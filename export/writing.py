@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -90,7 +91,7 @@ def write_network(order: Order, path: Path) -> Written:
     """Flatten, fuse and write the network, unproved.
 
     Some operations can be written for one batch alone: a filter for each image is a convolution in as many
-    groups as there are images.
+    groups as there are images. And some that reckon with sizes, for one size alone.
 
     Raises:
         ExportError: it cannot be written.
@@ -99,12 +100,13 @@ def write_network(order: Order, path: Path) -> Written:
         return _write(order, path, tuple(Freedom))
     except UntranslatableError as error:
         refused = error
-    try:
-        written = _write(order, path, (Freedom.SIZES, Freedom.NOTHING))
-    except ExportError:
-        raise refused from None
-    refusals = (Refusal(Freedom.BATCH_AND_SIZES, refused.what), *written.flat.refusals)
-    return replace(written, flat=replace(written.flat, refusals=refusals))
+    ladders = [(Freedom.SIZES, Freedom.NOTHING), *([(Freedom.BATCH, Freedom.NOTHING)] * refused.reckons)]
+    for ladder in ladders:
+        with contextlib.suppress(ExportError):
+            written = _write(order, path, ladder)
+            refusals = (Refusal(Freedom.BATCH_AND_SIZES, refused.what), *written.flat.refusals)
+            return replace(written, flat=replace(written.flat, refusals=refusals))
+    raise refused
 
 
 def _write(order: Order, path: Path, ladder: tuple[Freedom, ...]) -> Written:

@@ -1,13 +1,14 @@
-"""`int()` and roots of a free size and `len()` of a tensor, as many a network takes them: they stay free."""
+"""`int()`, `float()` and roots of a free size, and `len()` of a tensor, as networks take them: free."""
 
 from __future__ import annotations
 
-import builtins
+import ast
 import contextlib
+import inspect
 import math
 import operator
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FunctionType
 from typing import Any
 
@@ -18,45 +19,52 @@ from torch.fx.node import Node
 from .freeing import FreeForms
 
 
-class _Kind(type):
-    """Makes the stand-in answer as `int` does when it is asked about types."""
+def _standing_in(native: type, keep: Callable[[Any], Any]) -> type:
+    """Return a type that is called as one of Python's numbers, and gives a free size back as a free one.
 
-    def __instancecheck__(cls, instance: Any) -> bool:
-        return isinstance(instance, builtins.int)
+    It answers as that type does when it is asked about types.
+    """
 
-    def __subclasscheck__(cls, subclass: type) -> bool:
-        return issubclass(subclass, builtins.int)
+    class Kind(type):
+        def __instancecheck__(cls, instance: Any) -> bool:
+            return isinstance(instance, native)
 
-    def __eq__(cls, other: object) -> bool:
-        return other is cls or other is builtins.int
+        def __subclasscheck__(cls, subclass: type) -> bool:
+            return issubclass(subclass, native)
 
-    def __hash__(cls) -> builtins.int:
-        return hash(builtins.int)
+        def __eq__(cls, other: object) -> bool:
+            return other is cls or other is native
 
+        def __hash__(cls) -> int:
+            return hash(native)
 
-class _Whole(builtins.int, metaclass=_Kind):
-    """Is called as `int`, and gives a free size back as a free size."""
+    class StandIn(native, metaclass=Kind):  # type: ignore[misc, valid-type]
+        def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+            if args and isinstance(args[0], torch.SymInt | torch.SymFloat):
+                return keep(args[0])
+            return native(*args, **kwargs)
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        if args and isinstance(args[0], torch.SymInt | torch.SymFloat):
-            return torch.sym_int(args[0])
-        return builtins.int(*args, **kwargs)
+    return StandIn
 
 
 def _length(collection: Any) -> Any:
     """Is called as `len`, and gives a tensor's first size, free or not."""
-    return collection.shape[0] if isinstance(collection, Tensor) else builtins.len(collection)
+    return collection.shape[0] if isinstance(collection, Tensor) else len(collection)
 
 
 @contextlib.contextmanager
 def sizes_kept_free(host: nn.Module, *, marked: bool = False) -> Iterator[None]:
-    """Let `int()`, `len()` and what `freeing` knows in a host's code keep free sizes free while it is traced.
+    """Let `int()`, `float()`, `len()` and what `freeing` knows in a host's code keep free sizes free.
 
     Python's own give numbers, which fix the size: `B = int(windows.shape[0] / (H * W / 49))`, the batch in
     every network that was made after Swin's published code.
     """
-    spaces = _namespaces(host)
-    places = [(space, name) for space in spaces for name in _STAND_INS if name not in space]
+    places = [
+        (space, name)
+        for space in _namespaces(host)
+        for name in _STAND_INS.keys() - _given_as_dtype(space)
+        if name not in space
+    ]
     for space, name in places:
         space[name] = _STAND_INS[name]
     try:
@@ -92,13 +100,39 @@ def _roots_kept_free() -> Iterator[None]:
             delattr(torch.SymInt, name)
 
 
-_STAND_INS: dict[str, Any] = {"int": _Whole, "len": _length}
+_STAND_INS: dict[str, Any] = {
+    "int": _standing_in(int, torch.sym_int),
+    "float": _standing_in(float, torch.sym_float),
+    "len": _length,
+}
+
+
+def _given_as_dtype(space: dict[str, Any]) -> set[str]:
+    """Return the types of Python that a module's code gives torch for a dtype, which takes no stand-in."""
+    try:
+        tree = ast.parse(inspect.getsource(sys.modules[space["__name__"]]))
+    except (KeyError, OSError, TypeError, SyntaxError):
+        return set()
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    given = [value for call in calls for value in _dtypes(call)]
+    return {value.id for value in given if isinstance(value, ast.Name)}
+
+
+def _dtypes(call: ast.Call) -> list[ast.expr]:
+    """Return what a call of torch may take for a dtype; numpy knows a type by what it is a subclass of."""
+    function = call.func
+    if not isinstance(function, ast.Attribute):
+        return []
+    if isinstance(function.value, ast.Name) and function.value.id in ("np", "numpy"):
+        return []
+    named = [keyword.value for keyword in call.keywords if keyword.arg == "dtype"]
+    return named + (call.args if function.attr in ("to", "type") else [])
 
 
 def _namespaces(host: nn.Module) -> list[dict[str, Any]]:
     """List the globals of a host's classes and of the functions that these use, each once."""
     names = {kind.__module__ for module in host.modules() for kind in type(module).__mro__}
-    found: dict[builtins.int, dict[str, Any]] = {}
+    found: dict[int, dict[str, Any]] = {}
     for name in names:
         space = vars(sys.modules[name]) if name in sys.modules else {}
         used = [value.__globals__ for value in list(space.values()) if isinstance(value, FunctionType)]
@@ -133,8 +167,8 @@ def _is_size(value: Any) -> bool:
     return isinstance(value, Node) and isinstance(value.meta.get("val"), torch.SymInt)
 
 
-def _whole(value: Any) -> builtins.int:
+def _whole(value: Any) -> int:
     """Return a positive whole number, of whichever type; 0 for anything else."""
-    if not isinstance(value, builtins.int | float) or value < 1 or value != builtins.int(value):
+    if not isinstance(value, int | float) or value < 1 or value != int(value):
         return 0
-    return builtins.int(value)
+    return int(value)

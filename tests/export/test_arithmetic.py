@@ -15,8 +15,9 @@ from surgeon.errors import ExportError
 from surgeon.tracing import Example, trace
 from tests.core.tracing.test_freeing import Coordinates
 from tests.core.tracing.test_pooling import POOLS, Weighing
-from tests.core.tracing.test_wholes import Rooted
+from tests.core.tracing.test_wholes import Floated, Rooted
 
+from .freely import assert_exported_freely
 from .networks import stir
 
 
@@ -181,3 +182,29 @@ def test_a_fused_graph_that_cannot_be_traced_at_all_is_refused(tmp_path, monkeyp
     with pytest.raises(ExportError, match="cannot trace the fused graph: no way"):
         to_onnx(stir(Padded()), torch.rand(1, 1, 30), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_reckons_with_sizes_that_went_through_float(tmp_path):
+    assert_exported_freely(Floated(), tmp_path)
+
+
+class RoundedToDigits(nn.Module):
+    """Rounds a quotient of its sizes to three digits, which ONNX has no operator for."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(1, 2, 3, padding=1)
+
+    def forward(self, x):
+        return self.stem(x) * round(float(x.shape[2]) / x.shape[3], 3)
+
+
+def test_what_cannot_be_reckoned_of_free_sizes_is_written_for_the_examples(tmp_path):
+    torch.manual_seed(0)
+    network = stir(RoundedToDigits())
+    artifact = to_onnx(network, torch.rand(1, 1, 8, 12), tmp_path)
+    assert artifact.freedom is Freedom.BATCH
+    assert any("rounded to 3 digits" in refusal.reason for refusal in artifact.refusals)
+    x = torch.rand(3, 1, 8, 12)
+    with torch.no_grad():
+        torch.testing.assert_close(run_session(open_session(artifact.model), x)[0], network(x))

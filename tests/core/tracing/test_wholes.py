@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import operator
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -102,6 +104,58 @@ def test_what_stands_in_for_int_answers_as_int_does():
     assert issubclass(bool, whole)
     assert type(4) == whole  # noqa: E721, UP003 - as older code asks
     assert {whole: "kept"}[int] == "kept"
+
+
+class Floated(nn.Module):
+    """Reckons with sizes as with real numbers, as code from the days of Python 2 does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.last = conv(1, 4), conv(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        height, width = x.shape[2:]
+        x = x * (float(height) / width) + torch.arange(width) / float(np.prod(x.shape[2:]))
+        return self.last(nn.functional.interpolate(x, size=(int(float(height) * 1.5), width)))
+
+
+def test_sizes_that_go_through_float_stay_free():
+    host = Floated().eval()
+    traced = trace(host, torch.rand(1, 1, 12, 16))
+    assert traced.summary.way is Way.EXPORT_FREE
+    x = torch.rand(2, 1, 10, 22)
+    torch.testing.assert_close(traced.graph_module(x), host(x))
+
+
+TYPED = """
+import torch
+from torch import nn
+
+
+class Typed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem = nn.Conv2d(1, 2, 3, padding=1)
+
+    def forward(self, x):
+        x = self.stem(x) + int(x.shape[0] / 1)
+        return x + torch.zeros(1, dtype=float).to(int)
+"""
+
+
+def test_types_that_are_given_as_dtypes_are_left_to_torch(tmp_path, monkeypatch):
+    (tmp_path / "typed_network.py").write_text(TYPED)
+    monkeypatch.syspath_prepend(tmp_path)
+    host = importlib.import_module("typed_network").Typed().eval()
+    with sizes_kept_free(host):
+        assert {"int", "float"}.isdisjoint(vars(sys.modules["typed_network"]))
+    traced = trace(host, torch.rand(1, 1, 12, 16))
+    assert traced.summary.free_sizes
+    x = torch.rand(1, 1, 10, 22)
+    torch.testing.assert_close(traced.graph_module(x), host(x))
 
 
 class Halved(nn.Module):
