@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
+
+from surgeon.tracing import affine_grid
 
 from .complex_numbers import roll, shift, shift_back, way_of_complex
 from .ranking import way_of_ranking
@@ -42,28 +44,6 @@ def written_out(
     module.graph.lint()
     module.recompile()
     return module
-
-
-def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool) -> Tensor:
-    """Return where each position of an image comes from, as `torch.nn.functional.affine_grid` does.
-
-    Args:
-        theta: `(N, D, D + 1)`.
-        size: of the image, `(N, C, *spatial)`.
-        align_corners: whether -1 and 1 are the middles of the outermost positions, or their borders.
-
-    Returns:
-        `(N, *spatial, D)`.
-    """
-    axes = []
-    for count in size[2:]:
-        place = torch.arange(count, dtype=theta.dtype, device=theta.device)
-        axes.append(2 * place / (count - 1) - 1 if align_corners else (2 * place + 1) / count - 1)
-    places = torch.meshgrid(*axes, indexing="ij")
-    base = torch.stack([*reversed(places), torch.ones_like(places[0])], -1)
-    rank = len(axes)
-    grid = base.reshape(-1, rank + 1) @ theta.transpose(1, 2)
-    return grid.reshape(theta.shape[0], *size[2:], rank)
 
 
 def attend(

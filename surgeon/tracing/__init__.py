@@ -2,6 +2,7 @@
 
 from .bounds import check_sizes, outside, size_limits
 from .easing import eased, quotients_are_checked
+from .freeing import affine_grid
 from .guiding import check_reads, real_values
 from .inputs import as_example, grown, image_shapes, is_image, map_tensors, with_sizes
 from .ladder import private_graph, trace
@@ -26,6 +27,7 @@ __all__ = [
     "TraceSummary",
     "Way",
     "adopt_state",
+    "affine_grid",
     "annotate_shapes",
     "as_example",
     "check_reads",

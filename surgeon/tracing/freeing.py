@@ -3,7 +3,8 @@
 torch.export asks `torch.linspace` how many steps there are, and a pool how large its window is, and takes the
 answer for that of every image. Networks make their coordinates by the one (CoordConv), and pool all
 positions by the other: `F.avg_pool2d(x, x.shape[2:])`, as squeeze-and-excitation and CBAM are often written.
-The same goes for sizes put into a tensor, for classes as many as there are positions, and for frequencies.
+The same goes for sizes put into a tensor, for classes as many as there are positions, for frequencies, and
+for the grids of spatial transformers.
 """
 
 from __future__ import annotations
@@ -95,6 +96,30 @@ def rfftfreq(n: Any, d: float = 1.0, **how: Any) -> Tensor:
     return found
 
 
+def affine_grid(theta: Tensor, size: Sequence[Any], align_corners: bool | None = None) -> Tensor:
+    """Return where each position of an image comes from, as `torch.nn.functional.affine_grid` does.
+
+    Args:
+        theta: `(N, D, D + 1)`.
+        size: of the image, `(N, C, *spatial)`.
+        align_corners: whether -1 and 1 are the middles of the outermost positions, or their borders.
+
+    Returns:
+        `(N, *spatial, D)`.
+    """
+    axes = []
+    for count in size[2:]:
+        place = torch.arange(count, dtype=theta.dtype, device=theta.device)
+        gaps = torch.sym_max(count - 1, 1)  # a single position is the middle
+        borders = 2 * place / gaps - torch.sym_min(count - 1, 1)
+        axes.append(borders if align_corners else (2 * place + 1) / count - 1)
+    places = torch.meshgrid(*axes, indexing="ij")
+    base = torch.stack([*reversed(places), torch.ones_like(places[0])], -1)
+    rank = len(axes)
+    grid = base.reshape(-1, rank + 1) @ theta.transpose(1, 2)
+    return grid.reshape(theta.shape[0], *size[2:], rank)
+
+
 def _tensor(data: Any, dtype: Any = None, device: Any = None, **_: Any) -> Tensor:
     """Put numbers and sizes into a tensor, by what torch.export takes for `torch.tensor` itself."""
     made: Tensor = torch._refs.tensor(data, dtype=dtype, device=device)  # type: ignore[no-untyped-call]
@@ -114,5 +139,6 @@ _FORMS: dict[Any, Callable[..., Tensor]] = {
     torch.as_tensor: _tensor,
     torch.fft.fftfreq: fftfreq,
     torch.fft.rfftfreq: rfftfreq,
+    torch.nn.functional.affine_grid: affine_grid,
     torch.nn.functional.one_hot: one_hot,
 }

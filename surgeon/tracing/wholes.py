@@ -77,29 +77,71 @@ def sizes_kept_free(host: nn.Module, *, marked: bool = False) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _roots_kept_free() -> Iterator[None]:
-    """Let `math.sqrt` of a free number, and numpy's `sqrt`, `ceil` and `floor` of a free size, be free.
+    """Let roots and digits of a size be free, by `math` and by numpy, and its distance from another.
 
     numpy asks an object that it does not know for a method of the function's name; of a free number that is
     no whole one, as `np.ceil(h / 2)` has it, it takes the value before that.
     """
-    native: Any = math.sqrt
-
-    def root(number: Any, /) -> Any:
-        return number**0.5 if isinstance(number, torch.SymInt | torch.SymFloat) else native(number)
-
-    methods = {"sqrt": root, "ceil": math.ceil, "floor": math.floor}
+    functions = {"sqrt": _of_free_numbers(_root, math.sqrt), "fabs": _of_free_numbers(abs, math.fabs)}
+    methods: dict[str, Any] = {"sqrt": _root, "ceil": math.ceil, "floor": math.floor}
     own = [name for name in methods if not hasattr(torch.SymInt, name)]
-    for name in own:
-        setattr(torch.SymInt, name, lambda size, name=name: methods[name](size))
-    math.sqrt = root
+    with contextlib.ExitStack() as kept:
+        for name, function in functions.items():
+            kept.enter_context(_replaced(math, name, function))
+        for name, method in _DIGITS.items():
+            kept.enter_context(_replaced(torch.SymInt, name, method))
+        for name in own:
+            setattr(torch.SymInt, name, lambda size, name=name: methods[name](size))
+            kept.callback(delattr, torch.SymInt, name)
+        yield
+
+
+@contextlib.contextmanager
+def _replaced(place: Any, name: str, value: Any) -> Iterator[None]:
+    """Put something else under a name, and what was there back at the end."""
+    native = vars(place).get(name)
+    setattr(place, name, value)
     try:
         yield
     finally:
-        math.sqrt = native
-        for name in own:
-            delattr(torch.SymInt, name)
+        if native is None:
+            delattr(place, name)
+        else:
+            setattr(place, name, native)
 
 
+def _root(number: Any) -> Any:
+    return number**0.5
+
+
+def _of_free_numbers(function: Callable[[Any], Any], native: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def either(number: Any, /) -> Any:
+        return (function if isinstance(number, torch.SymInt | torch.SymFloat) else native)(number)
+
+    return either
+
+
+def _divided(size: Any, by: Any) -> tuple[Any, Any]:
+    return size // by, size % by
+
+
+def _masked(size: Any, mask: Any) -> Any:
+    """Return the binary digits of a size that a mask leaves: its last few, or all but these."""
+    step = -mask if isinstance(mask, int) and mask < 0 else mask + 1
+    if not isinstance(step, int) or step < 1 or step & (step - 1):
+        return _AND(size, mask)
+    return size % step if mask >= 0 else size // step * step
+
+
+_AND: Any = torch.SymInt.__and__
+# Shifts and masks as the whole numbers that they stand for: ONNX shifts no sizes.
+_DIGITS: dict[str, Callable[..., Any]] = {
+    "__divmod__": _divided,
+    "__and__": _masked,
+    "__rand__": _masked,
+    "__lshift__": lambda size, count: size * (1 << count),
+    "__rshift__": lambda size, count: size // (1 << count),
+}
 _STAND_INS: dict[str, Any] = {
     "int": _standing_in(int, torch.sym_int),
     "float": _standing_in(float, torch.sym_float),

@@ -15,7 +15,7 @@ from surgeon.errors import ExportError
 from surgeon.tracing import Example, trace
 from tests.core.tracing.test_freeing import Coordinates
 from tests.core.tracing.test_pooling import POOLS, Weighing
-from tests.core.tracing.test_wholes import Floated, Rooted
+from tests.core.tracing.test_wholes import Floated, Rooted, Shifting
 
 from .freely import assert_exported_freely
 from .networks import stir
@@ -184,8 +184,9 @@ def test_a_fused_graph_that_cannot_be_traced_at_all_is_refused(tmp_path, monkeyp
     assert not (tmp_path / "out").exists()
 
 
-def test_a_file_reckons_with_sizes_that_went_through_float(tmp_path):
-    assert_exported_freely(Floated(), tmp_path)
+@pytest.mark.parametrize("network", [Floated, Shifting])
+def test_a_file_reckons_with_sizes_as_real_numbers_and_by_their_digits(network, tmp_path):
+    assert_exported_freely(network(), tmp_path)
 
 
 class RoundedToDigits(nn.Module):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from surgeon.tracing import trace
-from surgeon.tracing.freeing import fftfreq, linspace, one_hot, rfftfreq
+from surgeon.tracing.freeing import affine_grid, fftfreq, linspace, one_hot, rfftfreq
 from tests.core.networks import conv
 
 
@@ -73,3 +74,14 @@ def test_a_graph_with_coordinates_holds_for_all_sizes() -> None:
     assert traced.summary.graph_stride == 1
     x = torch.randn(2, 1, 7, 33)
     torch.testing.assert_close(traced.graph_module(x), host(x))
+
+
+@pytest.mark.filterwarnings("ignore:Since version 1.3.0, affine_grid")
+@pytest.mark.parametrize("sizes", [(5, 8), (4, 6, 7), (1, 3)])
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_an_affine_grid_is_torchs(sizes, align_corners):
+    theta = torch.randn(2, len(sizes), len(sizes) + 1, dtype=torch.float64)
+    size = (2, 3, *sizes)
+    found = affine_grid(theta, size, align_corners)
+    expected = F.affine_grid(theta, size, align_corners=align_corners)
+    torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)

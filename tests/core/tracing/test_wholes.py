@@ -86,9 +86,10 @@ def test_sizes_whose_roots_are_taken_stay_free():
 
 
 def test_nothing_stands_in_for_int_len_and_roots_afterwards():
-    native = math.sqrt
+    native = math.sqrt, math.fabs, torch.SymInt.__and__
     trace(Windowed(), image())
-    assert math.sqrt is native
+    assert native == (math.sqrt, math.fabs, torch.SymInt.__and__)
+    assert not hasattr(torch.SymInt, "__divmod__")
     assert not hasattr(torch.SymInt, "ceil")
     assert "int" not in globals()
     assert "len" not in globals()
@@ -127,6 +128,32 @@ def test_sizes_that_go_through_float_stay_free():
     assert traced.summary.way is Way.EXPORT_FREE
     x = torch.rand(2, 1, 10, 22)
     torch.testing.assert_close(traced.graph_module(x), host(x))
+
+
+class Shifting(nn.Module):
+    """Reckons with the binary digits of sizes: fills up to eight, halves by a shift."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.last = conv(1, 4), conv(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        height, width = x.shape[2:]
+        rows, rest = divmod(height, 8)
+        scale = (rows << 1) + rest + (width & 3) + math.fabs(width - height)
+        x = nn.functional.pad(x, (0, ((width + 7) & ~7) - width))
+        return self.last(nn.functional.adaptive_avg_pool2d(x, (height >> 1, width >> 1)) * scale)
+
+
+def test_sizes_of_which_binary_digits_are_taken_stay_free():
+    host = Shifting().eval()
+    traced = trace(host, torch.rand(1, 1, 12, 16))
+    assert traced.summary.way is Way.EXPORT_FREE
+    for size in ((9, 22), (22, 9), (16, 16)):
+        x = torch.rand(2, 1, *size)
+        torch.testing.assert_close(traced.graph_module(x), host(x))
 
 
 TYPED = """
