@@ -298,14 +298,26 @@ def _functional_graph(program: ExportedProgram) -> fx.GraphModule:
     """Return the graph of a program with its weights inside and every operation out of place."""
     quick = without_mutation(program.module(check_guards=False))
     if quick is not None:
-        return spelled_out(with_free_bins(_without_assertions(quick)))
+        return spelled_out(with_free_bins(_without_views(_without_assertions(quick))))
     with quiet(), torch.no_grad():
         # The empty table keeps convolutions whole.
         functional = program.run_decompositions({})
     if functional.graph_signature.user_inputs_to_mutate:
         raise ValueError("it writes into its own inputs; let it work on a copy")
     module: fx.GraphModule = functional.module(check_guards=False)
-    return spelled_out(with_free_bins(_without_assertions(module)))
+    return spelled_out(with_free_bins(_without_views(_without_assertions(module))))
+
+
+def _without_views(module: fx.GraphModule) -> fx.GraphModule:
+    """Write views of another shape as reshapes, which do not ask for a layout in memory.
+
+    A trace leaves out copies by how it thinks that results are laid out, and kernels lay them out otherwise.
+    """
+    for node in module.graph.nodes:
+        if node.target is torch.ops.aten.view.default:
+            node.target = torch.ops.aten.reshape.default
+    module.recompile()
+    return module
 
 
 def _without_assertions(module: fx.GraphModule) -> fx.GraphModule:

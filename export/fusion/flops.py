@@ -67,8 +67,7 @@ class FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if func in _OPENED:
             with self:
                 return _OPENED[func](*args, **kwargs)
-        # Kernels lay their results out in other ways than a trace thinks, on which its views rest.
-        out = args[0].reshape(args[1]) if func is aten.view.default else func(*args, **kwargs)
+        out = func(*args, **kwargs)
         self.total += _operations(func, args, kwargs, out)
         return out
 

@@ -15,6 +15,15 @@ def graph_of(network: nn.Module, *shape: int, freedom: Freedom = Freedom.BATCH_A
     return flat.graph_module, example
 
 
+def with_views(graph_module):
+    """Write reshapes as views, as a graph has them that was not flattened."""
+    for node in graph_module.graph.nodes:
+        if node.target is torch.ops.aten.reshape.default:
+            node.target = torch.ops.aten.view.default
+    graph_module.recompile()
+    return graph_module
+
+
 def operations(graph_module) -> list[str]:
     """List the operations of a graph in order, without constants and tuple items."""
     return [

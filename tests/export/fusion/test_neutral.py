@@ -8,7 +8,7 @@ from torch import nn
 
 from tests.export.networks import CONVOLUTIONS
 
-from .graphs import assert_exact, graph_of, operations
+from .graphs import assert_exact, graph_of, operations, with_views
 
 
 class Computes(nn.Module):
@@ -162,6 +162,7 @@ def test_a_copy_that_a_view_needs_stays_with_the_reason():
             return x.transpose(1, 2).contiguous().view(x.shape[0], -1) + 0
 
     before, x = graph_of(Viewed(), 2, 4, 6)
+    before = with_views(before)
     after, report = remove_neutral(before)
     assert "a view of it asks for its layout" in report.rejected[0].reason
     assert_exact(before, after, x, sizes=(0,))
@@ -186,6 +187,7 @@ def test_a_copy_that_is_viewed_after_a_selection_stays_as_in_multihead_attention
             return parts.contiguous()[1].view(x.shape[0] * x.shape[2], 2)
 
     before, x = graph_of(Selected(), 2, 6, 4)
+    before = with_views(before)
     after, report = remove_neutral(before)
     assert "a view of it asks for its layout" in report.rejected[0].reason
     assert_exact(before, after, x, sizes=(0,))
