@@ -48,6 +48,8 @@ class FreeForms(TorchFunctionMode):
                 return linspace(*bound.args, **bound.kwargs)
         elif func in _FORMS and _has_free_size((args, given)):
             return _FORMS[func](*args, **given)
+        elif func is torch.functional.meshgrid and given.get("indexing") is None:
+            given["indexing"] = "ij"  # torch takes that for it, but not where it traces a graph again
         pool = WholePool.read(func, args, given)
         if pool is not None:
             return pool.marked() if self._marked else pool.reduced()

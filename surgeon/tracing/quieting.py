@@ -12,6 +12,7 @@ TRACERS = (
     "torch.export",
     "torch._export",
     "torch._dynamo",
+    "torch._subclasses.fake_tensor",
     "torch.fx.experimental.symbolic_shapes",
 )
 

@@ -1,5 +1,7 @@
 """Operations written out, since the exporter fixes their sizes or does not know them."""
 
+import warnings
+
 import pytest
 import torch
 from surgeon.export.spelling import (
@@ -45,6 +47,23 @@ class Steered(Turned):
         x = self.conv(x)
         grid = F.affine_grid(self.theta.repeat(x.shape[0], 1, 1), x.shape, align_corners=True)
         return F.grid_sample(x, grid, align_corners=True)
+
+
+class Gridded(nn.Module):
+    """Writes into its answer where it is, as YOLO's heads do, by a grid whose indexing is left to torch."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3, padding=1)
+
+    def forward(self, x):
+        x = self.conv(x).sigmoid()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch asks for the indexing
+            rows, columns = torch.meshgrid([torch.arange(size) for size in x.shape[2:]])
+        x[:, :2] = x[:, :2] * 2 + rows
+        x[:, 2:] = x[:, 2:] ** 2 + columns
+        return x
 
 
 class Attending(nn.Module):
@@ -201,7 +220,8 @@ def test_repeating_each_is_torchs(dim):
 
 
 @pytest.mark.parametrize(
-    "kind", [Turned, Steered, Attending, Training, Sized, Sloped, Cut, Bounded, Centred, Repeated, Apart]
+    "kind",
+    [Turned, Steered, Gridded, Attending, Training, Sized, Sloped, Cut, Bounded, Centred, Repeated, Apart],
 )
 def test_a_network_with_it_is_exported_with_free_sizes(kind, tmp_path):
     assert_exported_freely(kind(), tmp_path / "out")
