@@ -100,7 +100,9 @@ def write_network(order: Order, path: Path) -> Written:
         return _write(order, path, tuple(Freedom))
     except UntranslatableError as error:
         refused = error
-    ladders = [(Freedom.SIZES, Freedom.NOTHING), *([(Freedom.BATCH, Freedom.NOTHING)] * refused.reckons)]
+    ladders = [(Freedom.SIZES, Freedom.NOTHING)]
+    if refused.reckons:
+        ladders.append((Freedom.BATCH, Freedom.NOTHING))
     for ladder in ladders:
         with contextlib.suppress(ExportError):
             written = _write(order, path, ladder)

@@ -264,7 +264,7 @@ def _example(inputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         raise InputError(
             f"the host takes {len(example)} inputs",
             where="inputs",
-            fix="wrap it in a module that takes one image and makes all inputs of it, of its channels say",
+            fix="wrap it in a module that takes one image and makes the inputs of it, or of its channels",
         )
     return example
 

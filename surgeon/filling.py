@@ -87,14 +87,25 @@ def split_image(network: nn.Module, channels: Sequence[int]) -> None:
         )
 
     def joined(self: nn.Module, image: Tensor) -> Any:
-        if image.shape[1] != sum(shares):
-            raise ValueError(
-                f"expected images to have {sum(shares)} channels, but got {image.shape[1]} channels"
-            )
-        return forward(self, *torch.split(image, shares, 1))
+        return forward(self, *parts_of(image, shares))
 
     joined.__name__ = forward.__name__
     _give_forward(network, joined)
+
+
+def parts_of(image: Tensor, channels: Sequence[int]) -> tuple[Tensor, ...]:
+    """Split an image `(N, C, *spatial)` among inputs of so many channels each.
+
+    Raises:
+        InputError: it has more channels than they have together, or fewer.
+    """
+    if image.shape[1] != sum(channels):
+        raise InputError(
+            f"expected images to have {sum(channels)} channels, but got {image.shape[1]} channels",
+            where=f"an image that {len(channels)} inputs share",
+            fix="give the channels of all inputs, in their order",
+        )
+    return torch.split(image, list(channels), 1)
 
 
 def _give_forward(network: nn.Module, forward: Callable[..., Any]) -> None:

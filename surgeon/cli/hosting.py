@@ -123,8 +123,6 @@ class HostRequest:
         Raises:
             InputError: the host does not accept them.
         """
-        import torch
-
         from surgeon.hosts import guess_inputs, try_inputs
 
         if self.shapes:
@@ -134,6 +132,8 @@ class HostRequest:
         else:
             inputs = guess_inputs(host.module)
         if host.channels and len(inputs) > 1:
+            import torch
+
             inputs = (torch.cat(inputs, 1),)
         try_inputs(host.module, inputs)
         return inputs

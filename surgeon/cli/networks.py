@@ -95,9 +95,9 @@ def _open_run(request: HostRequest) -> Network:
         )
     run = Path(request.spec)
     recorded = read_run(run, trust=request.trust)
+    host = recorded.open_for_images()
     if request.shapes:
         recorded = dataclasses.replace(recorded, shapes=request.shapes)
-    host = recorded.open_for_images()
     report = read_report(run)
     data, answer = report.get("data", {}), report.get("task", {}).get("answer")
     if "preparation" in data:
@@ -167,21 +167,15 @@ def read_samples(network: Network, data: Path | None, most: int = _MOST_SAMPLES)
         cohort = DataRequest(data, classes=network.classes).open(
             network.host.preparation, network.inputs[0].dim() - 2
         )
+        from surgeon.filling import parts_of
         from surgeon.scores import middle_patch
 
+        channels = [part.shape[1] for part in network.inputs if part.dim() > 2]
         window = cohort.preparation.window
         cases = cohort.cases[:: -(-len(cohort.cases) // most)]
         images = (middle_patch(cohort.read(case).image, window).unsqueeze(0) for case in cases)
-        return tuple(_split(image, network.inputs) for image in images)
+        return tuple(images if len(network.inputs) == 1 else (parts_of(image, channels) for image in images))
     return () if network.run is None else tuple(_images(network.run, network.host.preparation))
-
-
-def _split(image: Tensor, inputs: tuple[Tensor, ...]) -> Any:
-    """Return an image as a network takes it: its channels in parts where those are the network's inputs."""
-    import torch
-
-    channels = [part.shape[1] for part in inputs if part.dim() == image.dim()]
-    return image if len(inputs) == 1 or sum(channels) != image.shape[1] else torch.split(image, channels, 1)
 
 
 def describe_network(network: Network) -> dict[str, Any]:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from surgeon.errors import RunError
+from surgeon.filling import parts_of
 
 if TYPE_CHECKING:
     from surgeon.data import Preparation
@@ -45,15 +45,16 @@ class ExportedNetwork(nn.Module):
         """
         from surgeon.export import open_session, run_session
 
-        shapes = _read(folder, _shapes)
-        shares = [shape[1] for shape in shapes if len(shape) == len(shapes[0])]
+        rank = len(_read(folder, lambda content: content["inputs"][0]["shape"]))
+        shapes = _read(folder, lambda content: [entry["shape"] for entry in content["inputs"]])
+        parts = [shape[1] for shape in shapes if len(shape) == rank]
         session = open_session(folder / "model.onnx")
         channels = session.get_modelmeta().custom_metadata_map.get("channels", "1")
 
         def run(image: Tensor) -> list[Tensor]:
-            return run_session(session, image if len(shares) == 1 else torch.split(image, shares, 1))
+            return run_session(session, image if len(parts) == 1 else parts_of(image, parts))
 
-        return cls(run, len(shapes[0]) - 2, int(channels))
+        return cls(run, rank - 2, int(channels))
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Return the outputs (N, classes, *spatial) of an image (N, C, *spatial), or the only one.
@@ -67,10 +68,6 @@ class ExportedNetwork(nn.Module):
         if self.classes == 1:
             return output.unsqueeze(1).float()
         return one_hot(output.long(), self.classes).movedim(-1, 1).float()
-
-
-def _shapes(content: Any) -> list[list[Any]]:
-    return [content["inputs"][0]["shape"], *(entry["shape"] for entry in content["inputs"][1:])]
 
 
 def _read(folder: Path, pick: Callable[[Any], Any]) -> Any:

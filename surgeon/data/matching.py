@@ -96,18 +96,22 @@ def pairs_of_dates(root: Path) -> Iterator[Pair]:
     for here, folders, _ in os.walk(root):
         folders[:] = sorted(filter(_is_visible, folders))
         by_name = {name.lower(): Path(here) / name for name in folders}
-        labels = [Path(here) / name for name in folders if name.lower() in LABEL_FOLDERS]
+        labels = [by_name[name] for name in LABEL_FOLDERS if name in by_name]
         dates = [pair for pair in DATE_FOLDERS if set(pair) <= by_name.keys()]
         if len(dates) == len(labels) == 1:
             folders[:] = []
             first, second = (by_name[name] for name in dates[0])
-            later = {_key(file, second): file for file in files_below(second)}
-            for pair in pairs_of(root, first, labels[0]):
-                found = later.get(_key(pair.image, first))
-                if found is None or not pair.labels:
-                    raise _lacking(pair.image, labels[0] if found else second)
-                inner = Path(here).relative_to(root) / pair.image.relative_to(first)
-                yield replace(pair, inner=inner, later=(found,))
+            yield from _dated(root, first, second, labels[0])
+
+
+def _dated(root: Path, first: Path, second: Path, labels: Path) -> Iterator[Pair]:
+    later = {_key(file, second): file for file in files_below(second)}
+    for pair in pairs_of(root, first, labels):
+        found = later.get(_key(pair.image, first))
+        if found is None or not pair.labels:
+            raise _lacking(pair.image, labels if found else second)
+        inner = first.parent.relative_to(root) / pair.image.relative_to(first)
+        yield replace(pair, inner=inner, later=(found,))
 
 
 def _lacking(image: Path, folder: Path) -> DataError:

@@ -223,10 +223,9 @@ class GraphView:
         return None
 
     def _blend(self, i: int) -> MergeSite | None:
-        stacked = self._merge(i) if self.names[i] == "stack" else None
-        if stacked is not None:
-            same = len({self.shape(operand) for operand in stacked.operands}) == 1
-            return replace(stacked, merge=Merge.OTHER) if same else None
+        if self.names[i] == "stack":
+            stacked = self._merge(i)
+            return None if stacked is None else replace(stacked, merge=Merge.OTHER)
         if self.names[i] not in ops.BLENDS or len(self.shape(i)) < 3:
             return None
         places = tuple(k for k, value in enumerate(self.nodes[i].args) if self._is_blended(i, value))

@@ -68,7 +68,7 @@ def sizes_kept_free(host: nn.Module, *, marked: bool = False) -> Iterator[None]:
     for space, name in places:
         space[name] = _STAND_INS[name]
     try:
-        with FreeForms(marked=marked), _roots_kept_free():
+        with FreeForms(marked=marked), _numbers_kept_free():
             yield
     finally:
         for space, name in places:
@@ -76,23 +76,17 @@ def sizes_kept_free(host: nn.Module, *, marked: bool = False) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _roots_kept_free() -> Iterator[None]:
+def _numbers_kept_free() -> Iterator[None]:
     """Let roots and digits of a size be free, by `math` and by numpy, and its distance from another.
 
     numpy asks an object that it does not know for a method of the function's name; of a free number that is
     no whole one, as `np.ceil(h / 2)` has it, it takes the value before that.
     """
     functions = {"sqrt": _of_free_numbers(_root, math.sqrt), "fabs": _of_free_numbers(abs, math.fabs)}
-    methods: dict[str, Any] = {"sqrt": _root, "ceil": math.ceil, "floor": math.floor}
-    own = [name for name in methods if not hasattr(torch.SymInt, name)]
     with contextlib.ExitStack() as kept:
-        for name, function in functions.items():
-            kept.enter_context(_replaced(math, name, function))
-        for name, method in _DIGITS.items():
-            kept.enter_context(_replaced(torch.SymInt, name, method))
-        for name in own:
-            setattr(torch.SymInt, name, lambda size, name=name: methods[name](size))
-            kept.callback(delattr, torch.SymInt, name)
+        for place, ways in ((math, functions), (torch.SymInt, _METHODS)):
+            for name, way in ways.items():
+                kept.enter_context(_replaced(place, name, way))
         yield
 
 
@@ -112,6 +106,10 @@ def _replaced(place: Any, name: str, value: Any) -> Iterator[None]:
 
 def _root(number: Any) -> Any:
     return number**0.5
+
+
+def _itself(size: Any) -> Any:
+    return size  # a whole number
 
 
 def _of_free_numbers(function: Callable[[Any], Any], native: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -134,8 +132,11 @@ def _masked(size: Any, mask: Any) -> Any:
 
 
 _AND: Any = torch.SymInt.__and__
-# Shifts and masks as the whole numbers that they stand for: ONNX shifts no sizes.
-_DIGITS: dict[str, Callable[..., Any]] = {
+_METHODS: dict[str, Callable[..., Any]] = {
+    "sqrt": _root,
+    "ceil": _itself,
+    "floor": _itself,
+    # Shifts and masks as the whole numbers that they stand for: ONNX shifts no sizes.
     "__divmod__": _divided,
     "__and__": _masked,
     "__rand__": _masked,
@@ -150,7 +151,7 @@ _STAND_INS: dict[str, Any] = {
 
 
 def _given_as_dtype(space: dict[str, Any]) -> set[str]:
-    """Return the types of Python that a module's code gives torch for a dtype, which takes no stand-in."""
+    """Return the names that a module's code gives torch for a dtype, which takes no stand-in."""
     try:
         tree = ast.parse(inspect.getsource(sys.modules[space["__name__"]]))
     except (KeyError, OSError, TypeError, SyntaxError):

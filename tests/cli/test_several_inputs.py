@@ -60,7 +60,7 @@ def test_a_network_of_two_images_is_implanted_exported_and_scored(cli: Cli, plac
     said = cli("implant", *host, *data, "--out", run, *QUICK)
     assert said.code == 0, said.err
     assert "each image holds the network's 2 inputs: channels 3 + 3" in said.err
-    assert cli("export", run, "--out", export).code == 0
+    assert cli("export", run, "--out", export, "--input", "1,6,32,32").code == 0
     described = json.loads((Path(export) / "export.json").read_text())
     assert [entry["shape"] for entry in described["inputs"]] == [["batch", 6, "height", "width"]]
     scores = [cli("evaluate", of, *data, "--json").json["dice_mean"] for of in (run, export)]

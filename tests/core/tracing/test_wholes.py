@@ -63,12 +63,17 @@ def test_a_size_over_a_whole_number_is_divided_without_rounding():
     assert not [node for node in graph.nodes if node.target is operator.truediv]
 
 
-class Rooted(nn.Module):
-    """Scales by roots of sizes, and finds a square's side by one."""
+class Reckoning(nn.Module):
+    """Two convolutions, and between them what a network reckons with its sizes."""
 
     def __init__(self) -> None:
         super().__init__()
+        torch.manual_seed(0)
         self.stem, self.last = conv(1, 4), conv(4, 2)
+
+
+class Rooted(Reckoning):
+    """Scales by roots of sizes, and finds a square's side by one."""
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x) * np.sqrt(x.shape[3])
@@ -107,13 +112,8 @@ def test_what_stands_in_for_int_answers_as_int_does():
     assert {whole: "kept"}[int] == "kept"
 
 
-class Floated(nn.Module):
+class Floated(Reckoning):
     """Reckons with sizes as with real numbers, as code from the days of Python 2 does."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.stem, self.last = conv(1, 4), conv(4, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
@@ -130,13 +130,8 @@ def test_sizes_that_go_through_float_stay_free():
     torch.testing.assert_close(traced.graph_module(x), host(x))
 
 
-class Shifting(nn.Module):
+class Shifting(Reckoning):
     """Reckons with the binary digits of sizes: fills up to eight, halves by a shift."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.stem, self.last = conv(1, 4), conv(4, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
