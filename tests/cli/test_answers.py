@@ -18,6 +18,7 @@ def stages() -> str:
     return f"{TINY}:build_stages"
 
 
+@pytest.mark.slow
 def test_the_output_that_fits_the_labels_is_read_from_the_search_to_the_server(
     cli: Cli, stages: str, images: Path, tmp_path: Path
 ) -> None:

@@ -54,6 +54,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_a_network_of_two_images_is_implanted_exported_and_scored(cli: Cli, place: Path) -> None:
     host, run, export = [f"{place}/dates.py:Dates", *INPUTS], str(place / "run"), str(place / "export")
     data = ["--data", str(place / "data")]

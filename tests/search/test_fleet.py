@@ -74,6 +74,7 @@ def assert_same_run(one, two):
         assert scores["dice_mean"] == pytest.approx(other_report["scores"][name]["dice_mean"], abs=2e-3)
 
 
+@pytest.mark.slow
 def test_two_processes_see_and_learn_what_one_does_with_unequal_shares():
     code, out, err = ended(start("crew_parts"))
     assert code == 0, err

@@ -229,6 +229,7 @@ def operate_in_a_process(data, run, *words):
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_process_leaves_a_run_that_resumes_to_the_same_genotype(data, tmp_path):
     whole, stopped = (
         operate_in_a_process(data, tmp_path / "whole"),

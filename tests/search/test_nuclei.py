@@ -27,6 +27,7 @@ def nuclei(root, chosen):
     return open_data(root, preparation=how)
 
 
+@pytest.mark.slow
 def test_an_exported_program_is_searched_implanted_and_loaded_again(tmp_path):
     cohort = nuclei(tmp_path / "data", slice(16))
     host = open_host(NUCLEI / "hpa.pt2").module

@@ -73,7 +73,7 @@ def normed():
 VOLUME = torch.randn(1, 1, 96, 96, 96, generator=torch.Generator().manual_seed(3))
 
 
-@pytest.mark.parametrize("target", ["ort-cpu", "triton"])
+@pytest.mark.parametrize("target", ["ort-cpu", pytest.param("triton", marks=pytest.mark.slow)])
 def test_a_large_volume_is_exported_right_also_where_it_shows_nothing(normed, target, tmp_path):
     told = to_onnx(normed, VOLUME, tmp_path / "steady", target=target, sizes="fixed").to_dict()
     assert {case["what"] for case in told["parity"]} > {"example", "blank"}

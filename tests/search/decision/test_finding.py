@@ -101,6 +101,7 @@ def test_where_nothing_gains_the_host_itself_is_recommended_without_a_search(dat
     assert "No gain" in (tmp_path / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_few_validation_subjects_have_the_short_list_judged_crosswise_by_all_but_the_test(data, tmp_path):
     config = make_config(**{**SETTINGS, "crosswise_below": 30, "random_cells": 0, "retrain_epochs": 3})
     report = implant(make_host(), open_small(data), config, out=tmp_path).report
