@@ -34,6 +34,12 @@ _MOVES_OF_CHOICES = (1, 1, 4, 4, 16, 16)
 # Where rounding decides what it chooses on an image, the same image mirrored or shifted may do without.
 _TURNS = range(1, 8)
 _TURNED = ", turned"
+_FIX_SIZES = "export it for one fixed size with sizes='fixed', or replace what depends on the size"
+_REPORT = "report the network; nothing was written"
+_TRAIN = (
+    "export it with the weights that will be served: untrained ones, whose norms have no statistics yet, "
+    "blow up rounding until no float32 file can be told right from wrong; nothing was written"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +221,8 @@ class Gate:
             return self._skip(case, f"the host's own rounding is {own:.1e} of its range there")
         if self.choosing and self._check_turned(case):
             return True
-        raise self._refusal(case, _describe(difference))
+        uncertain = f"; the network's own rounding moves its outputs by {own:.1e} of their range there"
+        raise self._refusal(case, _describe(difference) + uncertain, _TRAIN)
 
     def _check_turned(self, case: Case) -> bool:
         """Tell whether the image, mirrored or shifted, can be compared, and host and export agree on it."""
@@ -279,15 +286,14 @@ class Gate:
             return False
         return not case.real or difference.dice >= self.threshold.dice
 
-    def _refusal(self, case: Case, finding: str) -> ExportError:
+    def _refusal(self, case: Case, finding: str, fix: str = "") -> ExportError:
         place = self.locate(case.example) if self.locate is not None else ""
         shapes = " and ".join("x".join(map(str, shape)) for shape in case.shapes)
+        of_sizes = case.what.removesuffix(_TURNED) in SIZE_CASES
         return ExportError(
             f"the export does not compute what the network computes: {finding}",
             where=f"{case.what}, input {shapes}" + (f"; values part first at {place}" if place else ""),
-            fix="export it for one fixed size with sizes='fixed', or replace what depends on the size"
-            if case.what.removesuffix(_TURNED) in SIZE_CASES
-            else "report the network; nothing was written",
+            fix=fix or (_FIX_SIZES if of_sizes else _REPORT),
         )
 
     def _skip(self, case: Case, reason: str) -> bool:

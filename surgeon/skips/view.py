@@ -6,7 +6,8 @@ import copy
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import and_
 
 from torch import fx
 
@@ -118,21 +119,28 @@ class GraphView:
         name = self.names[i]
         if not inputs or self.resolution[i] >= ABOUT * self.resolution[inputs[0]]:
             return False
-        if is_any(name, ops.ADAPTIVE_POOLS) or name in ops.REDUCTIONS:
+        if (
+            is_any(name, ops.ADAPTIVE_POOLS)
+            or name in ops.REDUCTIONS
+            or (name == "einsum" and len(inputs) == 1)
+        ):
             return True
         if self.resolution[i] > 1:
             return False
         if name in ops.MATRIX_PRODUCTS:
-            return len(inputs) > 1 and bool(set.intersection(*(self._made_from(source) for source in inputs)))
+            return len(inputs) > 1 and bool(reduce(and_, (self._made_from[source] for source in inputs)))
         return name in ("select", "slice", "getitem", "indexselect", "narrow")
 
-    def _made_from(self, i: int) -> set[int]:
-        """Return a node and what it was made from at its resolution, as far as there is one input alone."""
-        found = {i}
-        while len(inputs := self._data_inputs(self.nodes[i])) == 1 and self.same_resolution(inputs[0], i):
-            i = inputs[0]
-            found.add(i)
-        return found
+    @cached_property
+    def _made_from(self) -> list[int]:
+        """Of every node, the set of it and of what all of it was made from without leaving its resolution."""
+        made: list[int] = []
+        for i, node in enumerate(self.nodes):
+            inputs = self._data_inputs(node) if self._data[i] else []
+            stays = all(self.same_resolution(source, i) for source in inputs)
+            common = reduce(and_, (made[source] for source in inputs)) if inputs and stays else 0
+            made.append(common | (1 << i))
+        return made
 
     def _without_gates(self, i: int, inputs: list[int]) -> list[int]:
         if self.names[i] not in ops.PRODUCTS or len(inputs) < 2:

@@ -76,8 +76,11 @@ class _SelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         rows = x.flatten(2)
         by_channel = (rows @ rows.transpose(1, 2)).softmax(-1) @ rows
-        context = torch.einsum("bmn,bcn->bmc", self.key(x).flatten(2), self.value(x).flatten(2))
+        key, value = self.key(x).flatten(2), self.value(x).flatten(2)
+        key = torch.einsum("bmn,bn->bmn", key, 1 / key.norm(dim=1))
+        context = torch.einsum("bmn,bcn->bmc", key, value)
         by_position = torch.einsum("bmn,bmc->bcn", rows.softmax(1), context)
+        by_position = by_position + torch.einsum("bcn->bc", value)[:, :, None]
         return (x + by_channel.view(x.shape)) + (x + by_position.view(x.shape))
 
 
