@@ -9,7 +9,19 @@ from typing import Any
 from torch import fx
 
 from . import operations as ops
-from .axes import Axes, Shape, Tag, axis, broadcast, channels_first, permuted, regrouped, resized, spread
+from .axes import (
+    Axes,
+    Axis,
+    Shape,
+    Tag,
+    axis,
+    broadcast,
+    channels_first,
+    permuted,
+    regrouped,
+    resized,
+    spread,
+)
 from .operations import is_any
 
 Known = dict[fx.Node, Axes]
@@ -81,10 +93,14 @@ def _linear(node: fx.Node, sources: list[fx.Node], known: Known, shape: Shape) -
     before = known[sources[0]]
     if len(before) != len(shape):
         return None
-    # A linear layer along a spatial axis mixes tokens: the axis stays spatial.
-    spatial = bool(before[-1]) and all(factor.tag is Tag.SPACE for factor in before[-1])
     del node
-    return (*before[:-1], axis(shape[-1], Tag.SPACE if spatial else Tag.CHANNEL))
+    return (*before[:-1], _mixed(before[-1], shape[-1]))
+
+
+def _mixed(one: Axis, size: int) -> Axis:
+    """Tag an axis that weights made of another: mixed tokens stay spatial, all else are channels."""
+    spatial = bool(one) and all(factor.tag is Tag.SPACE for factor in one)
+    return axis(size, Tag.SPACE if spatial else Tag.CHANNEL)
 
 
 def _permutation(node: fx.Node, sources: list[fx.Node], known: Known, shape: Shape) -> Axes | None:
@@ -120,8 +136,12 @@ def _reshape(node: fx.Node, sources: list[fx.Node], known: Known, shape: Shape) 
 
 
 def _matmul(node: fx.Node, sources: list[fx.Node], known: Known, shape: Shape) -> Axes | None:
-    if len(node.all_input_nodes) < 2 or node.all_input_nodes[1] not in known:
+    operands = node.all_input_nodes
+    if len(operands) < 2 or operands[1] not in known:
         return _linear(node, sources, known, shape)
+    if operands[0] not in known:
+        columns = known[operands[1]]  # of `weights @ x`
+        return (*columns[:-2], _mixed(columns[-2], shape[-2]), columns[-1]) if len(columns) > 1 else None
     left, right = sources[0], sources[1]
     rows = resized(known[left], (*left.meta["shape"][:-1], shape[-1]))
     if rows is None or len(rows) != len(shape):

@@ -103,6 +103,27 @@ def test_sums_over_all_positions_on_a_skip_do_not_hide_it():
     assert [(s.merge.value, s.source_module) for s in anatomy.skips] == [("add", "enc0"), ("add", "enc1")]
 
 
+class _MixesByWeights(nn.Module):
+    """A U whose inner level is mixed by weights that stand on the left of the product, as in Mamba."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enc0, self.enc1, self.dec0 = conv(1, 4), conv(4, 4, stride=2), conv(8, 2)
+        self.channels = nn.Parameter(torch.randn(6, 4))
+        self.back = nn.Parameter(torch.randn(4, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = self.enc0(x)
+        b = self.enc1(a)
+        mixed = torch.matmul(self.back, torch.matmul(self.channels, b.flatten(2)).relu())
+        return self.dec0(torch.cat([up(mixed.view(b.shape)), a], 1))
+
+
+def test_weights_may_stand_on_the_left_of_a_product():
+    anatomy = surgeon.inspect(_MixesByWeights(), image())
+    assert [(s.merge.value, s.source_module) for s in anatomy.skips] == [("cat", "enc0")]
+
+
 class _Flat(nn.Module):
     """A U of tokens whose patches are not cubes: 4 x 8 x 8 positions of an input of 8 x 32 x 32."""
 
