@@ -20,6 +20,7 @@ from .batchnorm import fold_batchnorm
 from .composing import compose_convolutions
 from .constants import fold_constants
 from .draft import count_nodes
+from .factors import merge_factors
 from .flops import FlopCounter
 from .joining import join_parallel_convolutions, merge_repeated_parts
 from .leading import fold_leading_batchnorm
@@ -42,6 +43,7 @@ Pass = Callable[[fx.GraphModule], tuple[fx.GraphModule, PassReport]]
 PASSES: tuple[tuple[str, Pass], ...] = (
     ("fold_constants", fold_constants),
     ("remove_neutral", remove_neutral),
+    ("merge_factors", merge_factors),
     ("fold_batchnorm", fold_batchnorm),
     ("fold_batchnorm_through_pool", fold_batchnorm_through_pool),
     ("fold_scale", fold_scale),
