@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ Network = TypeVar("Network", bound=nn.Module)
 def copied(network: Network, shared: Iterable[Tensor] = ()) -> Network:
     """Copy a network.
 
+    Attributes of its modules that cannot be copied (locks, files, dictionaries that answer every name with
+    an item) are shared where no tensor and no module hangs on them.
+
     Args:
         network: stays as it is.
         shared: tensors that the copy holds too, instead of copies of them.
@@ -25,15 +28,49 @@ def copied(network: Network, shared: Iterable[Tensor] = ()) -> Network:
         HostError: a module of the network cannot be copied.
     """
     memory: dict[int, Any] = {id(tensor): tensor for tensor in shared}
+    with _activations_detached():
+        with contextlib.suppress(Exception):
+            return copy.deepcopy(network, dict(memory))
+        return _copied_but_for(network, memory | _uncopyable(network))
+
+
+def _copied_but_for(network: Network, memory: dict[int, Any]) -> Network:
     try:
-        with _activations_detached():
-            return copy.deepcopy(network, memory)
+        return copy.deepcopy(network, memory)
     except Exception as problem:
         raise HostError(
             f"the network cannot be copied: {type(problem).__name__}: {str(problem)[:200]}",
             where=type(network).__name__,
             fix="remove what holds files, locks or generators from its modules, or hand in a .pt2 of it",
         ) from problem
+
+
+def _uncopyable(network: nn.Module) -> dict[int, Any]:
+    """Find attributes of modules that cannot be copied and hold nothing of the network, by their identity."""
+    found = {}
+    for module in network.modules():
+        for value in vars(module).values():
+            try:
+                copy.deepcopy(value)
+            except Exception:  # noqa: BLE001 - a value may refuse in any way
+                if not _holds_tensors(value, set()):
+                    found[id(value)] = value
+    return found
+
+
+def _holds_tensors(value: object, seen: set[int]) -> bool:
+    """Tell whether a tensor or a module is within reach of a value."""
+    if id(value) in seen:
+        return False
+    seen.add(id(value))
+    if isinstance(value, Tensor | nn.Module):
+        return True
+    inside = list(getattr(value, "__dict__", {}).values())
+    if isinstance(value, Mapping):
+        inside += value.values()
+    elif isinstance(value, list | tuple | set | frozenset):
+        inside += value
+    return any(_holds_tensors(each, seen) for each in inside)
 
 
 @contextlib.contextmanager

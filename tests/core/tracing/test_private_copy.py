@@ -52,9 +52,27 @@ def test_a_host_whose_hooks_kept_activations_is_traced():
     assert copied(host).hook.stored.equal(kept)
 
 
-def test_a_host_that_cannot_be_copied_is_refused_and_left_in_its_mode():
+class _Configuration(dict):
+    """Answers every name with an item, also those that `copy` asks for."""
+
+    __getattr__ = dict.__getitem__
+
+
+def test_what_cannot_be_copied_and_is_nothing_of_the_network_is_shared():
+    host = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1))
+    host.configuration = _Configuration(depth=1, inner=_Configuration(width=2))
+    host[0].lock = threading.Lock()
+    made = copied(host)
+    assert made.configuration is host.configuration
+    assert made[0].lock is host[0].lock
+    assert made[0].weight is not host[0].weight
+    assert trace(host, torch.rand(1, 1, 8, 8)).summary.free_sizes
+
+
+@pytest.mark.parametrize("part", [nn.Conv2d(1, 1, 1), torch.ones(1), [torch.ones(1)]])
+def test_a_host_that_cannot_be_copied_is_refused_and_left_in_its_mode(part):
     host = nn.Sequential(nn.Conv2d(1, 1, 1)).train()
-    host.lock = threading.Lock()
-    with pytest.raises(HostError, match="cannot be copied: TypeError"):
+    host.parts = _Configuration(inner=part)
+    with pytest.raises(HostError, match="cannot be copied: KeyError"):
         private_copy(host)
     assert host.training
