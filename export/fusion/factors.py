@@ -59,5 +59,4 @@ def _scaled(node: fx.Node) -> tuple[fx.Node, float] | None:
 
 def _type(node: fx.Node) -> torch.dtype | None:
     value = node.meta.get("val")
-    real = isinstance(value, Tensor) and value.is_floating_point()
-    return value.dtype if real else None
+    return value.dtype if isinstance(value, Tensor) and value.is_floating_point() else None
