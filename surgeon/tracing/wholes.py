@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import inspect
+import linecache
 import math
 import operator
 import sys
@@ -152,9 +152,10 @@ _STAND_INS: dict[str, Any] = {
 
 def _given_as_dtype(space: dict[str, Any]) -> set[str]:
     """Return the names that a module's code gives torch for a dtype, which takes no stand-in."""
+    source = "".join(linecache.getlines(str(space.get("__file__") or ""), space))
     try:
-        tree = ast.parse(inspect.getsource(sys.modules[space["__name__"]]))
-    except (KeyError, OSError, TypeError, SyntaxError):
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
         return set()
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     given = [value for call in calls for value in _dtypes(call)]
