@@ -31,7 +31,7 @@ def copied(network: Network, shared: Iterable[Tensor] = ()) -> Network:
     with _activations_detached():
         with contextlib.suppress(Exception):
             return copy.deepcopy(network, dict(memory))
-        return _copied_but_for(network, memory | _uncopyable(network))
+        return _copied_but_for(network, memory | _uncopyable(network, memory))
 
 
 def _copied_but_for(network: Network, memory: dict[int, Any]) -> Network:
@@ -45,13 +45,15 @@ def _copied_but_for(network: Network, memory: dict[int, Any]) -> Network:
         ) from problem
 
 
-def _uncopyable(network: nn.Module) -> dict[int, Any]:
+def _uncopyable(network: nn.Module, memory: dict[int, Any]) -> dict[int, Any]:
     """Find attributes of modules that cannot be copied and hold nothing of the network, by their identity."""
     found = {}
     for module in network.modules():
-        for value in vars(module).values():
+        for name, value in vars(module).items():
+            if name == "_modules":
+                continue
             try:
-                copy.deepcopy(value)
+                copy.deepcopy(value, dict(memory))
             except Exception:  # noqa: BLE001 - a value may refuse in any way
                 if not _holds_tensors(value, set()):
                     found[id(value)] = value
