@@ -106,3 +106,9 @@ def shape_of(node: fx.Node) -> tuple[str, ...] | None:
     if not isinstance(value, Tensor):
         return None
     return tuple(str(size) for size in value.shape)
+
+
+def dtype_of(node: fx.Node) -> torch.dtype | None:
+    """Return the type of the tensor that a node was traced with; None when unknown."""
+    value = node.meta.get("val")
+    return value.dtype if isinstance(value, Tensor) else None

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, fx
+from torch import fx
 
-from .draft import Draft
+from .draft import Draft, dtype_of
 from .report import PassReport
 
 aten = torch.ops.aten
@@ -50,13 +50,11 @@ def _scaled(node: fx.Node) -> tuple[fx.Node, float] | None:
     tensor, number = node.args
     if node.target in _PRODUCTS and isinstance(number, fx.Node):
         tensor, number = number, tensor
-    if not (isinstance(tensor, fx.Node) and isinstance(number, int | float)) or _type(tensor) != _type(node):
+    if not (isinstance(tensor, fx.Node) and isinstance(number, int | float)):
+        return None
+    dtype = dtype_of(node)
+    if dtype is None or not dtype.is_floating_point or dtype_of(tensor) != dtype:
         return None
     if node.target in _PRODUCTS:
         return tensor, float(number)
     return (tensor, 1.0 / number) if node.target in _QUOTIENTS and number else None
-
-
-def _type(node: fx.Node) -> torch.dtype | None:
-    value = node.meta.get("val")
-    return value.dtype if isinstance(value, Tensor) and value.is_floating_point() else None

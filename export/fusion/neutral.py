@@ -7,7 +7,7 @@ import operator
 import torch
 from torch import fx
 
-from .draft import Draft, arguments_of, shape_of
+from .draft import Draft, arguments_of, dtype_of, shape_of
 from .report import PassReport
 
 aten = torch.ops.aten
@@ -36,7 +36,7 @@ def remove_neutral(source: fx.GraphModule) -> tuple[fx.GraphModule, PassReport]:
         kept = _kept_operand(draft, node)
         if kept is None:
             continue
-        if shape_of(kept) is None or shape_of(kept) != shape_of(node) or _type(kept) != _type(node):
+        if shape_of(kept) is None or shape_of(kept) != shape_of(node) or dtype_of(kept) != dtype_of(node):
             draft.reject(node, "it changes the shape or the type of its input")
             continue
         if node.target in _COPIES and _is_viewed(node):
@@ -67,7 +67,7 @@ def _kept_operand(draft: Draft, node: fx.Node) -> fx.Node | None:
     first = node.args[0]
     if node.target in _COPIES or (node.target in _DROPOUTS and not arguments_of(node)["train"]):
         return first
-    if node.target in _CASTS and _type(first) == _type(node):
+    if node.target in _CASTS and dtype_of(first) == dtype_of(node):
         return first
     if len(node.args) < 2:
         return None
@@ -111,8 +111,3 @@ def is_all(draft: Draft, operand: object, value: float) -> bool:
     if operand.target not in {aten.mul.Tensor, aten.mul.Scalar}:
         return False
     return any(is_all(draft, factor, 0.0) for factor in operand.args)
-
-
-def _type(node: fx.Node) -> torch.dtype | None:
-    value = node.meta.get("val")
-    return value.dtype if isinstance(value, torch.Tensor) else None
