@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import unicodedata
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from surgeon.errors import DataError
@@ -68,6 +69,9 @@ def _labelled(root: Path) -> Iterator[Pair]:
                 " with one mask an image",
             )
     pairs = list(itertools.chain.from_iterable(pairs_of(root, *pair) for pair in paired))
+    if len(paired) == 1 and paired[0][0].parent == root and not any(_split(pair.inner) for pair in pairs):
+        # The only folder of images tells nobody apart: `stare-images` is no subject.
+        pairs = [replace(pair, inner=pair.image.relative_to(paired[0][0])) for pair in pairs]
     if paired and not pairs:
         raise _without_images(paired[0][0])
     for pair in pairs:

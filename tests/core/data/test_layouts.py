@@ -31,6 +31,41 @@ LAYOUTS = {
         "ISIC2018_Task1-2_Training_Input/ISIC_0000001.png",
         "ISIC2018_Task1-2_Training_GroundTruth/ISIC_0000001_segmentation.png",
     ),
+    "ISIC as it comes": (
+        "ISIC2018_Task1-2_Training_Input/ISIC_0000001.png",
+        "ISIC2018_Task1_Training_GroundTruth/ISIC_0000001_segmentation.png",
+        "ISIC2018_Task1_Validation_GroundTruth/ISIC_0000002_segmentation.png",
+    ),
+    "DRIVE": (
+        "training/images/21_training.tif",
+        "training/1st_manual/21_manual1.gif",
+        "training/images/22_training.tif",
+        "training/1st_manual/22_manual1.gif",
+        "training/mask/21_training_mask.gif",
+        "training/mask/22_training_mask.gif",
+        "test/images/01_test.tif",
+        "test/mask/01_test_mask.gif",
+    ),
+    "STARE": (
+        "stare-images/im0001.ppm",
+        "labels-ah/im0001.ah.ppm",
+        "stare-images/im0002.ppm",
+        "labels-ah/im0002.ah.ppm",
+    ),
+    "Pascal VOC": ("JPEGImages/2007_01.jpg", "SegmentationClass/2007_01.png"),
+    "DeepGlobe": ("1_sat.jpg", "1_mask.png", "2_mask.png", "2_sat.jpg"),
+    "LiTS": ("volume-0.nii.gz", "segmentation-0.nii.gz", "volume-1.nii.gz", "segmentation-1.nii.gz"),
+    "KiTS": (
+        "case_0/imaging.nii.gz",
+        "case_0/segmentation.nii.gz",
+        "case_1/imaging.nii.gz",
+        "case_1/segmentation.nii.gz",
+    ),
+    "ACDC": (
+        "patient001/patient001_frame01.nii.gz",
+        "patient001/patient001_frame01_gt.nii.gz",
+        "patient001/patient001_4d.nii.gz",
+    ),
     "CVC-ClinicDB": ("Original/1.png", "Ground Truth/1.png"),
     "both are numbered": ("img/img001.png", "gt/gt001.png", "img/img002.png", "gt/gt002.png"),
     "beside it": ("T_CS/T_CS_1.png", "T_CS/T_CS_1_mask.png", "T_DU/T_DU_1_mask.png", "T_DU/T_DU_1.png"),
@@ -53,7 +88,7 @@ def test_an_image_and_its_label_are_paired_by_what_their_names_have_in_common(
     assert cases[tmp_path / names[0]] == (tmp_path / names[1],)
     for image, (label,) in cases.items():
         digits = [character for character in image.name if character.isdigit()]
-        assert [character for character in label.name if character.isdigit()] == digits
+        assert [character for character in label.name if character.isdigit()][: len(digits)] == digits
 
 
 @pytest.mark.parametrize(
@@ -148,8 +183,8 @@ def test_images_to_predict_need_no_masks_and_training_alone_is_dealt_out(tmp_pat
     ("names", "what", "fix"),
     [
         (
-            ("images/1.png", "1st_manual/1.png", "mask/1.png"),
-            "several folders may hold the labels of images: 1st_manual, mask",
+            ("images/1.png", "labels/1.png", "mask/1.png"),
+            "several folders may hold the labels of images: labels, mask",
             "leave one of them there",
         ),
         (("a.png", "a_mask.png", "b_mask.png"), "a label has no image", "call it as its image"),
@@ -196,6 +231,11 @@ def test_a_few_folders_of_many_images_are_said_to_be_the_subjects(tmp_path: Path
     assert "120 images lie in 3 folders" in remark
     apart = open_data(tmp_path, subjects="(.+)")
     assert (len(apart.subjects), apart.remarks) == (120, ())
+
+
+def test_the_only_folder_of_images_is_no_subject(tmp_path: Path) -> None:
+    write(tmp_path, *LAYOUTS["STARE"])
+    assert open_data(tmp_path).subjects == ("im0001", "im0002")
 
 
 @pytest.mark.parametrize("dates", [("A", "B"), ("im1", "im2"), ("Before", "After")])
