@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ class DataRequest:
         classes: names of the classes, background first.
         slice_axis: the axis that volumes are sliced along for a 2-D network.
         cache: a folder that keeps prepared samples.
+        channels: words in the names of the files of one image.
     """
 
     path: Path
@@ -31,6 +33,11 @@ class DataRequest:
     classes: tuple[str, ...] | None = None
     slice_axis: int | None = None
     cache: Path | None = None
+    channels: tuple[str, ...] | None = None
+
+    def of_classes(self, known: tuple[str, ...] | None) -> DataRequest:
+        """Take over the classes that a network knows, unless others were named."""
+        return self if self.classes is not None else dataclasses.replace(self, classes=known)
 
     def open(self, declared: Preparation | None = None, spatial_dims: int | None = None) -> Cohort:
         """Open the data and read every case once.
@@ -50,6 +57,7 @@ class DataRequest:
             binarise=self.binarise,
             subjects=self.subjects,
             classes=self.classes,
+            channels=self.channels,
             spatial_dims=spatial_dims,
             slice_axis=self.slice_axis,
             cache=self.cache,

@@ -17,6 +17,7 @@ from .options import (
     ArgumentOption,
     BinariseOption,
     CacheOption,
+    ChannelsOption,
     CheckpointOption,
     ClassesOption,
     DataOption,
@@ -90,6 +91,7 @@ def evaluate(
     binarise: BinariseOption = False,
     subjects: SubjectsOption = None,
     classes: ClassesOption = None,
+    channels: ChannelsOption = None,
     slice_axis: SliceOption = None,
     output: AnswerOption = None,
     cache: CacheOption = None,
@@ -104,7 +106,16 @@ def evaluate(
     """Score a network, the implanted network of a RUN, or an exported model on labelled images."""
     with answering(traceback) as answer:
         request = HostRequest.from_options(subject, checkpoint, arg, forward, shape, trust)
-        images = DataRequest(data, preparation, binarise, subjects, parse_names(classes), slice_axis, cache)
+        images = DataRequest(
+            data,
+            preparation,
+            binarise,
+            subjects,
+            parse_names(classes),
+            slice_axis,
+            cache,
+            parse_names(channels),
+        )
         wanted = Wanted(_metrics(metrics), tolerance, empty, csv, pictures, output)
         scores = score(request, images, pick_device(device), wanted, answer.note)
         if json:

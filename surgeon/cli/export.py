@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .answer import Answer, answering
+from .cohorts import DataRequest
 from .hosting import HostRequest
 from .networks import CALIBRATING, Network, describe_network, open_network, read_samples, refuse_worse
 from .options import (
     HOST_FORMS,
     AnswerOption,
     ArgumentOption,
+    ChannelsOption,
     CheckpointOption,
     ForwardOption,
     InputOption,
@@ -105,6 +107,7 @@ def export(
     name: NameOption = "model",
     sizes: SizesOption = "free",
     data: SamplesOption = None,
+    channels: ChannelsOption = None,
     preparation: PreparationOption = None,
     second_opinion: OpinionOption = True,
     include: IncludeOption = None,
@@ -133,9 +136,10 @@ def export(
         steps = parse_names(include) or ()
         order = Order(out, target, precision, name, sizes, second_opinion, steps, licence, profile_passes)
         most = {"most": CALIBRATING} if precision == "int8" else {}
-        report = export_network(network, order, read_samples(network, data, **most))
-        if precision == "int8" and data is not None:
-            report = with_dice(report, order.out, network, data)
+        images = None if data is None else DataRequest(data, channels=parse_names(channels))
+        report = export_network(network, order, read_samples(network, images, **most))
+        if precision == "int8" and images is not None:
+            report = with_dice(report, order.out, network, images)
         if json:
             answer.give_json(report)
         else:
@@ -204,7 +208,7 @@ def export_network(network: Network, order: Order, samples: tuple[Any, ...]) -> 
     return artifact.to_dict()
 
 
-def with_dice(report: dict[str, Any], folder: Path, network: Network, data: Path) -> dict[str, Any]:
+def with_dice(report: dict[str, Any], folder: Path, network: Network, data: DataRequest) -> dict[str, Any]:
     """Score network and export on labelled images, and keep what the export costs beside its proof.
 
     Args:
@@ -219,13 +223,12 @@ def with_dice(report: dict[str, Any], folder: Path, network: Network, data: Path
     from surgeon.files import write_json
     from surgeon.hosts import join_inputs
 
-    from .cohorts import DataRequest
     from .scoring import score_export, score_module
 
     if len(network.inputs) > 1:
         join_inputs(network.host, [tuple(part.shape) for part in network.inputs])
 
-    images = DataRequest(data, classes=network.classes)
+    images = data.of_classes(network.classes)
     cohort = images.open(network.host.preparation, network.inputs[0].dim() - 2)
     dice = {
         "network": score_module(network.module, cohort, network.answer)["dice_mean"],

@@ -17,6 +17,7 @@ from .options import (
     ArgumentOption,
     BinariseOption,
     CacheOption,
+    ChannelsOption,
     CheckpointOption,
     ClassesOption,
     DataOption,
@@ -81,6 +82,7 @@ def implant(
     binarise: BinariseOption = False,
     subjects: SubjectsOption = None,
     classes: ClassesOption = None,
+    channels: ChannelsOption = None,
     slice_axis: SliceOption = None,
     output: AnswerOption = None,
     cache: CacheOption = None,
@@ -155,7 +157,16 @@ def implant(
         settings["skips"] = "all" if skips == "all" else parse_names(skips)
         operation = Operation(
             host=HostRequest.from_options(host, checkpoint, arg, forward, shape, trust),
-            data=DataRequest(data, preparation, binarise, subjects, parse_names(classes), slice_axis, cache),
+            data=DataRequest(
+                data,
+                preparation,
+                binarise,
+                subjects,
+                parse_names(classes),
+                slice_axis,
+                cache,
+                parse_names(channels),
+            ),
             out=out,
             settings={**settings, "allow_worse": allow_worse, "device": pick_device(device)},
             resume=resume,

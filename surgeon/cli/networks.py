@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from surgeon.errors import InputError, RunError, WorseError
 
+from .cohorts import DataRequest
 from .hosting import Form, HostRequest, find_form, read_run
 from .options import HOST_FORMS
 
@@ -147,12 +148,12 @@ def refuse_worse(network: Network, allowed: bool) -> None:
         )
 
 
-def read_samples(network: Network, data: Path | None, most: int = _MOST_SAMPLES) -> tuple[Any, ...]:
+def read_samples(network: Network, data: DataRequest | None, most: int = _MOST_SAMPLES) -> tuple[Any, ...]:
     """Return real inputs for the gate of an export: of the data folder, else those that the RUN kept.
 
     Args:
         network: what will be exported.
-        data: labelled images.
+        data: labelled images, opened with the classes of the network.
         most: how many of them, spread over the data.
 
     Returns:
@@ -162,11 +163,7 @@ def read_samples(network: Network, data: Path | None, most: int = _MOST_SAMPLES)
         DataError: the data folder cannot be used.
     """
     if data is not None:
-        from .cohorts import DataRequest
-
-        cohort = DataRequest(data, classes=network.classes).open(
-            network.host.preparation, network.inputs[0].dim() - 2
-        )
+        cohort = data.of_classes(network.classes).open(network.host.preparation, network.inputs[0].dim() - 2)
         from surgeon.filling import parts_of
         from surgeon.scores import middle_patch
 

@@ -97,6 +97,14 @@ ClassesOption = Annotated[
         help="Names of the classes, background first: the place is the value in a label.",
     ),
 ]
+ChannelsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--channels",
+        metavar="WORDS",
+        help="Where an image is several files: the word in each one's name, in order (flair,t1,t1ce,t2).",
+    ),
+]
 AnswerOption = Annotated[
     int | None,
     typer.Option(

@@ -150,7 +150,7 @@ def _open_network(request: HostRequest, images: DataRequest) -> _Opened:
     from .networks import open_network
 
     network = open_network(request, for_images=True)
-    images = _with_classes(images, network.classes)
+    images = images.of_classes(network.classes)
     cohort = images.open(network.host.preparation, network.inputs[0].dim() - 2)
     return network.module, cohort, network.answer
 
@@ -160,10 +160,5 @@ def _open_export(folder: Path, images: DataRequest) -> _Opened:
 
     module = ExportedNetwork.open(folder)
     recorded = read_recorded_data(folder)
-    cohort = _with_classes(images, recorded.classes).open(recorded.preparation, module.spatial_dims)
+    cohort = images.of_classes(recorded.classes).open(recorded.preparation, module.spatial_dims)
     return module, cohort, recorded.answer
-
-
-def _with_classes(images: DataRequest, known: tuple[str, ...] | None) -> DataRequest:
-    """Take over the classes that a network knows, unless others were named."""
-    return images if images.classes is not None else dataclasses.replace(images, classes=known)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,31 +13,42 @@ from surgeon.errors import DataError
 
 from .advice import TURN_DICOM, is_dicom
 from .case import Case
+from .channels import pairs_of_channels
 from .choices import Scale
 from .found import Found
 from .functions import SPLITS
-from .matching import Pair, folders_of_images, pairs_of, pairs_of_dates, pairs_side_by_side
+from .matching import Pair, folders_of_images, pairs_in_one_file, pairs_of, pairs_of_dates, pairs_side_by_side
 from .naming import LABEL_FOLDERS, read_name
 from .preparation import Preparation
 from .reading import KNOWN, stem_of, suffix_of
 from .volumes import VOLUMES
 
+# The slices of a volume or the frames of a film, as case0005_slice012, belong into one split.
+_PART = re.compile(r"(.*[^/_ -])[_ -]*(?:slice|frame)[_ -]*\d+$", re.IGNORECASE)
+# Three splits need so many subjects.
+_FEWEST = 3
 
-def find_pairs(root: Path) -> Found | None:
+
+def find_pairs(root: Path, channels: tuple[str, ...] | None = None) -> Found | None:
     """Pair images and masks below a folder; None where there are none.
 
     `root/images/a.png` pairs with `root/masks/a.png` (or `a_mask.png`); the folders may lie deeper, one
     pair for each subject, and may have subfolders for subjects themselves. Without such folders
     `root/A/a.png` and `root/B/a.png` are two dates of `root/label/a.png`, the channels of one image, or a
-    label lies beside its image. The outermost folder below `root`, or below `images`, is the subject; a file
-    that lies flat is its own subject. Where the outermost folders are called train, validation and test, they
-    are the splits and no subjects; one of the last two may be missing.
+    label lies beside its image, or in the same archive. The outermost folder below `root`, or below `images`,
+    is the subject; a file that lies flat is its own subject, or `case0005` where it is called
+    `case0005_slice012`. Where the outermost folders are called train, validation and test, they are the
+    splits and no subjects; one of the last two may be missing.
+
+    Args:
+        root: the folder.
+        channels: words that the files of one image are told apart by, one for each channel.
 
     Raises:
         DataError: there is no folder of masks beside the images, an image has no mask, or two images have
             one name.
     """
-    pairs = tuple(_labelled(root)) or tuple(pairs_of_dates(root)) or tuple(pairs_side_by_side(root))
+    pairs = tuple(_pairs(root) if channels is None else pairs_of_channels(root, channels))
     if not pairs:
         return None
     split_of = _read_splits(pairs)
@@ -50,10 +62,18 @@ def find_pairs(root: Path) -> Found | None:
                 fix="keep one of them",
             )
         cases[case.id] = case
-    ordered = tuple(cases[name] for name in sorted(cases))
+    ordered = _of_volumes(tuple(cases[name] for name in sorted(cases)))
     splits = {split: tuple(c.id for c in ordered if split_of.get(c.images[0]) == split) for split in SPLITS}
     declared = splits if splits["train"] and (splits["validation"] or splits["test"]) else None
     return Found("images and masks", ordered, None, _default(ordered), splits=declared)
+
+
+def _pairs(root: Path) -> Iterable[Pair]:
+    for find in (_labelled, pairs_of_dates, pairs_side_by_side, pairs_in_one_file):
+        pairs = tuple(find(root))
+        if pairs:
+            return pairs
+    return ()
 
 
 def _labelled(root: Path) -> Iterator[Pair]:
@@ -97,6 +117,16 @@ def _case(pair: Pair, *, has_splits: bool) -> Case:
     parts = inner.parts[1:] if has_splits else inner.parts
     subject = parts[0] if len(parts) > 1 else name
     return Case(name, subject, (pair.image, *pair.later), pair.labels, volume=name)
+
+
+def _of_volumes(cases: tuple[Case, ...]) -> tuple[Case, ...]:
+    """Give the slices or frames that are told by their names the subject that they were taken of."""
+    found = {
+        case.id: match[1] for case in cases if case.subject == case.id and (match := _PART.match(case.id))
+    }
+    if len(set(found.values())) < _FEWEST:
+        return cases  # all of one volume: they are what there is to be dealt out
+    return tuple(replace(case, subject=found.get(case.id, case.subject)) for case in cases)
 
 
 def _read_splits(pairs: tuple[Pair, ...]) -> dict[Path, str]:

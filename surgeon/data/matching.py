@@ -11,7 +11,7 @@ from pathlib import Path
 from surgeon.errors import DataError
 
 from .naming import DATE_FOLDERS, IMAGE_FOLDERS, LABEL_FOLDERS, Name, Role, read_name, without_shared_words
-from .reading import stem_of, suffix_of
+from .reading import holds_both, stem_of, suffix_of
 
 _LABEL_ENDINGS = ("", "_mask", "_masks", "_label", "_labels", "_seg", "_segmentation")
 _SERIES = "_4d"
@@ -196,6 +196,19 @@ def _fitting(names: dict[Path, Name], images: list[Path], label: Path) -> list[P
     return [
         image for image in images if image.parent == label.parent and names[image].rest == names[label].rest
     ]
+
+
+def pairs_in_one_file(root: Path) -> Iterator[Pair]:
+    """Yield archives that hold an image and its label: `case0005_slice012.npz` of Synapse.
+
+    Nothing comes of a folder in which an archive holds anything else.
+
+    Raises:
+        DataError: one cannot be decoded.
+    """
+    files = tuple(files_below(root))
+    if files and all(map(holds_both, files)):
+        yield from (Pair(file, (file,), file.relative_to(root)) for file in files)
 
 
 def _folders_with_files(root: Path) -> list[tuple[Path, list[str]]]:

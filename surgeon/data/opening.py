@@ -40,6 +40,7 @@ def open_data(
     binarise: bool = False,
     subjects: str | Path | None = None,
     classes: tuple[str, ...] | None = None,
+    channels: tuple[str, ...] | None = None,
     spatial_dims: int | None = None,
     slice_axis: int | None = None,
     check: bool = True,
@@ -61,6 +62,8 @@ def open_data(
             the split or the stratum of each case too.
         classes: names of the classes, background first; None takes those of `dataset.json`, else
             background and foreground.
+        channels: where an image is several files, the word in the name of each, in the network's order:
+            `("flair", "t1")` for `p1_flair.nii.gz` and `p1_t1.nii.gz`.
         spatial_dims: of the network: 2 turns volumes into slices; None takes the data as they are.
         slice_axis: the axis that slices are cut along, in the order of the preparation's axes.
         check: read every case once, so that a bad file is found now.
@@ -72,7 +75,7 @@ def open_data(
             cannot be decoded, image and label differ in size, or the data do not suit `spatial_dims`.
     """
     root = Path(path)
-    found = _find(root, format)
+    found = _find(root, format, channels)
     how = _choose_preparation(root, preparation, found.preparation)
     if binarise:
         how = dataclasses.replace(how, binarise=True)
@@ -100,7 +103,9 @@ def open_data(
     return cohort.check() if check else cohort
 
 
-def _find(root: Path, format: str | None) -> Found:  # noqa: A002
+def _find(root: Path, format: str | None, channels: tuple[str, ...] | None) -> Found:  # noqa: A002
+    if channels is not None:
+        return _find_channels(root, format, channels)
     if root.is_dir():
         return _find_folder(root, format)
     if root.suffix == ".json" and root.is_file():
@@ -108,6 +113,22 @@ def _find(root: Path, format: str | None) -> Found:  # noqa: A002
     if ":" in root.name:
         return find_items(str(root))
     raise DataError("no such data folder", where=str(root), fix=advise_instead_of(root))
+
+
+def _find_channels(root: Path, format: str | None, channels: tuple[str, ...]) -> Found:  # noqa: A002
+    """Open a folder of images of several files each.
+
+    Raises:
+        DataError: it is none, or its files say themselves which channel is which.
+    """
+    content = read_dataset_json(root) if root.is_dir() else None
+    if not root.is_dir() or format not in (None, "folder") or (content and _tell(root, content) != "folder"):
+        raise DataError(
+            "channels are named, and the data say themselves which files an image has",
+            where=str(root),
+            fix="leave channels out, or give a folder of images and labels",
+        )
+    return _with_labels(find_pairs(root, channels), content, root)
 
 
 def _choose_legend(found: Found, how: Preparation, classes: tuple[str, ...] | None, root: Path) -> Legend:
@@ -159,7 +180,11 @@ def _find_folder(root: Path, format: str | None) -> Found:  # noqa: A002
         if not isinstance((content or {}).get("training"), list):
             raise DataError("dataset.json has no list called training", where=str(root / "dataset.json"))
         return find_decathlon(root, content or {})
-    found = find_pairs(root)
+    return _with_labels(find_pairs(root), content, root)
+
+
+def _with_labels(found: Found | None, content: dict[str, object] | None, root: Path) -> Found:
+    """Take over what a `dataset.json` says of the labels; there must be some images."""
     if found is None:
         raise DataError(
             "no images were found in the data folder",

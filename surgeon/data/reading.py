@@ -18,6 +18,9 @@ from .volumes import VOLUMES, Raw, decode_volume, shape_of_volume
 PICTURES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".pgm", ".ppm", ".pbm")
 ARRAYS = (".npz", ".npy")
 KNOWN = PICTURES + ARRAYS + VOLUMES
+# What an archive calls an image and a label that it holds both.
+_IMAGE_KEYS = ("image", "img")
+_LABEL_KEYS = ("label", "mask", "seg")
 _ROUNDING = 1e-4
 
 
@@ -50,7 +53,7 @@ def read_image(path: Path, axes: str = "xyz", orientation: str | None = None) ->
     if suffix in VOLUMES:
         raw = _read_volume(path, axes, orientation)
     else:
-        array = _decoded(path, _picture_channels if suffix in PICTURES else _array_channels)
+        array = _decoded(path, _picture_channels if suffix in PICTURES else _image_array)
         raw = Raw(array, (1.0,) * (array.ndim - 1))
     if raw.array.dtype.kind == "f":
         check_finite(raw.array, path)
@@ -104,7 +107,7 @@ def read_label(path: Path, axes: str = "xyz", orientation: str | None = None) ->
     if suffix in VOLUMES:
         raw = _read_volume(path, axes, orientation)
     else:
-        array = _decoded(path, _picture_values if suffix in PICTURES else _array_channels)
+        array = _decoded(path, _picture_values if suffix in PICTURES else _label_array)
         raw = Raw(array, (1.0,) * (array.ndim - 1))
     values = whole_numbers(raw.array, path)
     if (values != values[:1]).any():
@@ -248,10 +251,30 @@ def _black_and_white(picture: Image.Image, path: Path) -> NDArray[Any]:
     return ((grey >= 128) * np.uint8(255))[None]
 
 
-def _array_channels(path: Path) -> NDArray[Any]:
+def holds_both(path: Path) -> bool:
+    """Tell whether an archive holds an image and its label, such as `image` and `label` of a slice.
+
+    Raises:
+        DataError: it cannot be decoded.
+    """
+    if suffix_of(path) != ".npz":
+        return False
+    names: list[str] = _guarded(path, lambda file: np.load(file, allow_pickle=False).files)
+    return all(any(key in names for key in keys) for keys in (_IMAGE_KEYS, _LABEL_KEYS))
+
+
+def _image_array(path: Path) -> NDArray[Any]:
+    return _array_channels(path, _IMAGE_KEYS)
+
+
+def _label_array(path: Path) -> NDArray[Any]:
+    return _array_channels(path, _LABEL_KEYS)
+
+
+def _array_channels(path: Path, keys: tuple[str, ...]) -> NDArray[Any]:
     with path.open("rb") as content:
         loaded = np.load(content, allow_pickle=False)
-        array: NDArray[Any] = loaded if isinstance(loaded, np.ndarray) else _only_array(loaded, path)
+        array: NDArray[Any] = loaded if isinstance(loaded, np.ndarray) else _one_array(loaded, path, keys)
     if not 1 <= array.ndim <= 4:
         raise DataError(f"an array of {array.ndim} axes, and 1 to 4 are read", where=str(path))
     if array.ndim == 2:
@@ -260,15 +283,17 @@ def _array_channels(path: Path) -> NDArray[Any]:
     return array if array.ndim in (3, 4) and array.shape[0] <= 8 else array[None]
 
 
-def _only_array(archive: Any, path: Path) -> NDArray[Any]:
-    if len(archive.files) != 1:
+def _one_array(archive: Any, path: Path, keys: tuple[str, ...]) -> NDArray[Any]:
+    """Return the only array of an archive, else the one of several that is called like what is wanted."""
+    named = [name for name in archive.files if name in keys]
+    if len(archive.files) != 1 and len(named) != 1:
         held = (
             f"{len(archive.files)} arrays ({', '.join(archive.files[:4])})" if archive.files else "no array"
         )
         raise DataError(
             f"the archive holds {held}, and one is read", where=str(path), fix="write one array a file"
         )
-    array: NDArray[Any] = archive[archive.files[0]]
+    array: NDArray[Any] = archive[named[0] if named else archive.files[0]]
     return array
 
 

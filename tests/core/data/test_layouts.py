@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 
 from surgeon.data import Splits, open_data, split_subjects
 from surgeon.errors import DataError
-from tests.core.data.builders import ball, disc, picture, volume
+from tests.core.data.builders import ball, disc, nnunet_folder, picture, volume
 
 
 def write(root: Path, *names: str) -> Path:
@@ -267,3 +268,79 @@ def test_a_folder_with_a_datalist_is_read_by_it(tmp_path: Path) -> None:
     (tmp_path / "datalist.json").write_text(json.dumps({"training": [entry]}))
     cohort = open_data(tmp_path, binarise=True)
     assert (cohort.format, cohort.channels) == ("MONAI datalist", 2)
+
+
+BRATS = tuple(f"p{i}/p{i}_{word}.nii.gz" for i in (1, 2) for word in ("flair", "t1", "t1ce", "seg"))
+
+
+@pytest.mark.parametrize(
+    ("names", "images", "label"),
+    [
+        (BRATS, ("p1/p1_t1.nii.gz", "p1/p1_flair.nii.gz"), "p1/p1_seg.nii.gz"),
+        (
+            ("images/p1-T1.png", "images/p1-flair.png", "labels/p1.png"),
+            ("images/p1-T1.png", "images/p1-flair.png"),
+            "labels/p1.png",
+        ),
+        (
+            ("t1/p1.png", "flair/p1.png", "t1ce/p1.png", "masks/p1.png"),
+            ("t1/p1.png", "flair/p1.png"),
+            "masks/p1.png",
+        ),
+    ],
+    ids=["BraTS", "labels apart", "folders"],
+)
+def test_files_called_after_channels_are_the_channels_of_one_image(
+    names: tuple[str, ...], images: tuple[str, ...], label: str, tmp_path: Path
+) -> None:
+    cohort = open_data(write(tmp_path, *names), channels=("t1", "flair"))
+    case = cohort.cases[0]
+    assert (case.subject, cohort.channels) == ("p1", 2)
+    assert case.images == tuple(tmp_path / name for name in images)
+    assert case.labels == (tmp_path / label,)
+
+
+@pytest.mark.parametrize(
+    ("left_out", "channels", "what"),
+    [
+        ("p2/p2_t1.nii.gz", ("flair", "t1"), "an image lacks the channel 't1'"),
+        ("p2/p2_seg.nii.gz", ("flair", "t1"), "an image has no label"),
+        ("", ("flair", "t2"), "no file is called after the channel 't2'"),
+        ("", ("flair", "flair"), "not one or more different words"),
+        ("p2/p2_flair.nii.gz", ("flair",), "a label has no image of these channels"),
+    ],
+)
+def test_a_channel_that_is_missing_is_named(
+    left_out: str, channels: tuple[str, ...], what: str, tmp_path: Path
+) -> None:
+    write(tmp_path, *(name for name in BRATS if name != left_out))
+    with pytest.raises(DataError, match=what):
+        open_data(tmp_path, channels=channels)
+
+
+def test_two_files_of_one_channel_are_named(tmp_path: Path) -> None:
+    write(tmp_path, *BRATS, "p1/p1_t1_mask.nii.gz", "p1/p1-t1.nii.gz")
+    with pytest.raises(DataError, match="two files may be the same channel 't1'"):
+        open_data(tmp_path, channels=("flair", "t1"))
+
+
+def test_channels_of_data_that_say_them_themselves_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="the data say themselves which files"):
+        open_data(nnunet_folder(tmp_path), channels=("a", "b"))
+
+
+def test_an_image_and_its_label_in_one_archive_are_both_read(tmp_path: Path) -> None:
+    for volume_ in range(3):
+        for index in range(2):
+            file = tmp_path / f"case{volume_:04d}_slice{index:03d}.npz"
+            numpy.savez(file, image=disc() * 0.5, label=disc(shift=index).astype("float32"))
+    cohort = open_data(tmp_path)
+    assert cohort.subjects == ("case0000", "case0001", "case0002")
+    sample = cohort.read(cohort.cases[1])
+    assert torch.equal(sample.label[:24, :20], torch.from_numpy(disc(shift=1).astype("int64")))
+    assert sample.image.max() == 0.5
+
+
+def test_slices_of_a_single_volume_are_dealt_out_one_by_one(tmp_path: Path) -> None:
+    write(tmp_path, *(f"{kind}/scan_slice_{i}.png" for kind in ("images", "masks") for i in range(4)))
+    assert len(open_data(tmp_path).subjects) == 4
