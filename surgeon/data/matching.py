@@ -84,7 +84,7 @@ def pairs_of(root: Path, images: Path, masks: Path) -> Iterator[Pair]:
     if not _is_plain(images.name) and read_name(images.name).rest:
         prefix /= images.name
     for key, file in files:
-        found = (labels[matched[key]],) if key in matched else ()
+        found: tuple[Path, ...] = (labels[matched[key]],) if key in matched else ()
         if not found and len(files) == 1 and images.parent != root:
             found = tuple(labels.values())
         yield Pair(file, found, prefix / file.relative_to(images))
