@@ -80,6 +80,23 @@ def test_an_export_with_two_inputs_is_proved_and_scored_on_images_of_both(cli: C
     assert of_host == pytest.approx(of_export, abs=1e-3)
 
 
+def test_files_called_after_channels_are_scored_and_exported_on_as_listed_ones(
+    cli: Cli, place: Path, tmp_path: Path
+) -> None:
+    files = tmp_path / "files"
+    for file in (place / "data").glob("*/*.png"):
+        name = "seg" if file.parent.name == "label" else file.parent.name
+        (files / file.stem).mkdir(parents=True, exist_ok=True)
+        (files / file.stem / f"p{file.stem}_{name}.png").write_bytes(file.read_bytes())
+    host, data = [f"{place}/dates.py:Dates", *INPUTS], ["--data", str(files), "--channels", "a,b"]
+    listed = cli("evaluate", *host, "--data", str(place / "data"), "--json").json
+    assert cli("evaluate", *host, *data, "--json").json["dice_mean"] == listed["dice_mean"]
+    said = cli("export", *host, *data, "--out", str(tmp_path / "export"), "--json")
+    assert any(case["what"].startswith("sample") for case in said.json["parity"])
+    said = cli("evaluate", *host, "--data", str(files))
+    assert (said.code, "with --channels flair,t1" in said.err) == (2, True)
+
+
 def test_data_of_one_image_alone_are_refused_with_the_channels_of_both(cli: Cli, place: Path) -> None:
     content = json.loads((place / "data" / "datalist.json").read_text())
     entries = [{**entry, "image": entry["image"][:1]} for entry in content["training"]]
