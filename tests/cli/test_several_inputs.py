@@ -89,8 +89,10 @@ def test_files_called_after_channels_are_scored_and_exported_on_as_listed_ones(
         (files / file.stem).mkdir(parents=True, exist_ok=True)
         (files / file.stem / f"p{file.stem}_{name}.png").write_bytes(file.read_bytes())
     host, data = [f"{place}/dates.py:Dates", *INPUTS], ["--data", str(files), "--channels", "a,b"]
-    listed = cli("evaluate", *host, "--data", str(place / "data"), "--json").json
-    assert cli("evaluate", *host, *data, "--json").json["dice_mean"] == listed["dice_mean"]
+    (tmp_path / "unit.toml").write_text('scale = "unit"')
+    score = ["evaluate", *host, "--preparation", str(tmp_path / "unit.toml"), "--json"]
+    listed = cli(*score, "--data", str(place / "data")).json
+    assert cli(*score, *data).json["dice_mean"] == listed["dice_mean"]
     said = cli("export", *host, *data, "--out", str(tmp_path / "export"), "--json")
     assert any(case["what"].startswith("sample") for case in said.json["parity"])
     said = cli("evaluate", *host, "--data", str(files))
