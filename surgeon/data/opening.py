@@ -104,31 +104,24 @@ def open_data(
 
 
 def _find(root: Path, format: str | None, channels: tuple[str, ...] | None) -> Found:  # noqa: A002
-    if channels is not None:
-        return _find_channels(root, format, channels)
     if root.is_dir():
-        return _find_folder(root, format)
-    if root.suffix == ".json" and root.is_file():
+        return _find_folder(root, format, channels)
+    is_list = root.suffix == ".json" and root.is_file()
+    if channels is not None and (is_list or ":" in root.name):
+        raise _told(root)
+    if is_list:
         return find_datalist(root)
     if ":" in root.name:
         return find_items(str(root))
     raise DataError("no such data folder", where=str(root), fix=advise_instead_of(root))
 
 
-def _find_channels(root: Path, format: str | None, channels: tuple[str, ...]) -> Found:  # noqa: A002
-    """Open a folder of images of several files each.
-
-    Raises:
-        DataError: it is none, or its files say themselves which channel is which.
-    """
-    content = read_dataset_json(root) if root.is_dir() else None
-    if not root.is_dir() or format not in (None, "folder") or (content and _tell(root, content) != "folder"):
-        raise DataError(
-            "channels are named, and the data say themselves which files an image has",
-            where=str(root),
-            fix="leave channels out, or give a folder of images and labels",
-        )
-    return _with_labels(find_pairs(root, channels), content, root)
+def _told(root: Path) -> DataError:
+    return DataError(
+        "channels are named, and the data say themselves which files an image has",
+        where=str(root),
+        fix="leave channels out, or give a folder of images and labels",
+    )
 
 
 def _choose_legend(found: Found, how: Preparation, classes: tuple[str, ...] | None, root: Path) -> Legend:
@@ -164,23 +157,25 @@ def _split_subjects(found: Found) -> dict[str, tuple[str, ...]] | None:
     return {split: tuple(sorted({subject[i] for i in ids})) for split, ids in found.splits.items()}
 
 
-def _find_folder(root: Path, format: str | None) -> Found:  # noqa: A002
+def _find_folder(root: Path, format: str | None, channels: tuple[str, ...] | None) -> Found:  # noqa: A002
     if format is not None and format not in FORMATS:
         raise DataError(f"unknown format {format!r}", where="format", fix=f"one of {', '.join(FORMATS)}")
     content = read_dataset_json(root)
-    if format is None and content is None and (root / "datalist.json").is_file():
+    if format is None and content is None and channels is None and (root / "datalist.json").is_file():
         return find_datalist(root / "datalist.json")
     if format is None:
         format = _tell(root, content)  # noqa: A001
     if format != "folder" and content is None:
         raise DataError("no dataset.json in the data folder", where=str(root))
+    if format != "folder" and channels is not None:
+        raise _told(root)
     if format == "nnunet":
         return find_nnunet_raw(root, content or {})
     if format == "decathlon":
         if not isinstance((content or {}).get("training"), list):
             raise DataError("dataset.json has no list called training", where=str(root / "dataset.json"))
         return find_decathlon(root, content or {})
-    return _with_labels(find_pairs(root), content, root)
+    return _with_labels(find_pairs(root, channels), content, root)
 
 
 def _with_labels(found: Found | None, content: dict[str, object] | None, root: Path) -> Found:

@@ -327,6 +327,8 @@ def test_two_files_of_one_channel_are_named(tmp_path: Path) -> None:
 def test_channels_of_data_that_say_them_themselves_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the data say themselves which files"):
         open_data(nnunet_folder(tmp_path), channels=("a", "b"))
+    with pytest.raises(DataError, match="no such data folder"):
+        open_data(tmp_path / "none", channels=("a", "b"))
 
 
 def test_an_image_and_its_label_in_one_archive_are_both_read(tmp_path: Path) -> None:
