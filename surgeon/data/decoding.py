@@ -137,7 +137,7 @@ def _read(decode: Callable[..., Raw], path: Path, preparation: Preparation) -> R
     raw = decode(path, preparation.axes, preparation.orientation)
     if preparation.signals and suffix_of(path) in ARRAYS:
         return as_signal(raw, 2 if decode is read_image else 1)
-    if not preparation.transposed or suffix_of(path) not in PICTURES:
+    if not preparation.transposed or suffix_of(path) not in PICTURES or len(raw.spacing) == 3:
         return raw
     return dataclasses.replace(raw, array=raw.array.swapaxes(-1, -2))
 

@@ -20,7 +20,8 @@ from .functions import SPLITS
 from .matching import Pair, folders_of_images, pairs_in_one_file, pairs_of, pairs_of_dates, pairs_side_by_side
 from .naming import LABEL_FOLDERS, read_name
 from .preparation import Preparation
-from .reading import KNOWN, stem_of, suffix_of
+from .reading import KNOWN, shape_of, stem_of, suffix_of
+from .stacks import STACKS
 from .volumes import VOLUMES
 
 # The slices of a volume or the frames of a film, as case0005_slice012, belong into one split.
@@ -158,4 +159,6 @@ def _without_images(folder: Path) -> DataError:
 def _default(cases: tuple[Case, ...]) -> Preparation:
     if suffix_of(cases[0].images[0]) in VOLUMES:
         return Preparation(scale=Scale.ZSCORE, multiple=16)
+    if len(shape_of(cases[0].images[0])) == 3 and suffix_of(cases[0].images[0]) in STACKS:
+        return Preparation(scale=Scale.UNIT, multiple=16, axes="zyx")
     return Preparation(scale=Scale.UNIT, multiple=32)

@@ -19,8 +19,9 @@ from .items import SUBJECT_KEYS
 from .legend import Legend
 from .matching import files_below
 from .preparation import Preparation
-from .reading import PICTURES, read_image, stem_of, suffix_of
+from .reading import PICTURES, read_image, shape_of, stem_of, suffix_of
 from .regions import has_regions, read_regions
+from .stacks import STACKS
 from .volumes import VOLUMES
 
 # ACDC has two phases of a patient, as patient001_frame01: they belong into one split.
@@ -286,4 +287,6 @@ def _case(name: str, images: tuple[Path, ...], label: Path) -> Case:
 def _default(cases: tuple[Case, ...], axes: str) -> Preparation:
     if suffix_of(cases[0].images[0]) in VOLUMES:
         return Preparation(scale=Scale.ZSCORE, multiple=16, axes=axes)
+    if suffix_of(cases[0].images[0]) in STACKS and len(shape_of(cases[0].images[0])) == 3:
+        return Preparation(scale=Scale.ZSCORE, multiple=16, axes="zyx")
     return Preparation(scale=Scale.ZSCORE, multiple=32)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from surgeon.errors import DataError
 
+from .stacks import STACKS, decode_stack, shape_of_stack
 from .volumes import VOLUMES, Raw, decode_volume, shape_of_volume
 
 PICTURES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".pgm", ".ppm", ".pbm")
@@ -52,6 +53,8 @@ def read_image(path: Path, axes: str = "xyz", orientation: str | None = None) ->
     suffix = _checked_suffix(path)
     if suffix in VOLUMES:
         raw = _read_volume(path, axes, orientation)
+    elif suffix in STACKS:
+        raw = _read_stack(path, axes, _channels_of)
     else:
         array = _decoded(path, _picture_channels if suffix in PICTURES else _image_array)
         raw = Raw(array, (1.0,) * (array.ndim - 1))
@@ -106,6 +109,8 @@ def read_label(path: Path, axes: str = "xyz", orientation: str | None = None) ->
     suffix = _checked_suffix(path)
     if suffix in VOLUMES:
         raw = _read_volume(path, axes, orientation)
+    elif suffix in STACKS:
+        raw = _read_stack(path, axes, lambda page: _values_of(page, path))
     else:
         array = _decoded(path, _picture_values if suffix in PICTURES else _label_array)
         raw = Raw(array, (1.0,) * (array.ndim - 1))
@@ -142,9 +147,10 @@ def shape_of(path: Path, axes: str = "xyz") -> tuple[int, ...]:
     Raises:
         DataError: the file is missing or cannot be decoded.
     """
-    if suffix_of(path) in VOLUMES:
-        _checked_suffix(path)
-        shape: tuple[int, ...] = _guarded(path, lambda file: shape_of_volume(file, axes))
+    shape: tuple[int, ...]
+    if suffix_of(path) in VOLUMES + STACKS:
+        find = shape_of_volume if _checked_suffix(path) in VOLUMES else shape_of_stack
+        shape = _guarded(path, lambda file: find(file, axes))
         return shape
     return tuple(read_image(path).array.shape[1:])
 
@@ -210,14 +216,20 @@ def _picture(path: Path) -> Image.Image:
 
 
 def _picture_channels(path: Path) -> NDArray[Any]:
-    picture = _picture(path)
+    return _channels_of(_picture(path))
+
+
+def _channels_of(picture: Image.Image) -> NDArray[Any]:
     plain = {"P": "RGB", "PA": "RGB", "RGBA": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "LA": "L", "1": "L"}
     array = np.asarray(picture.convert(plain.get(picture.mode, picture.mode)))
     return array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
 
 
 def _picture_values(path: Path) -> NDArray[Any]:
-    picture = _picture(path)
+    return _values_of(_picture(path), path)
+
+
+def _values_of(picture: Image.Image, path: Path) -> NDArray[Any]:
     if picture.format == "JPEG":
         return _black_and_white(picture, path)
     if picture.mode == "P" and _is_black_and_white(picture):
@@ -299,5 +311,11 @@ def _one_array(archive: Any, path: Path, keys: tuple[str, ...]) -> NDArray[Any]:
 
 def _read_volume(path: Path, axes: str, orientation: str | None) -> Raw:
     raw: Raw = _guarded(path, lambda file: decode_volume(file, axes, orientation))
+    check_array(raw.array, path)
+    return raw
+
+
+def _read_stack(path: Path, axes: str, decode: Callable[[Image.Image], NDArray[Any]]) -> Raw:
+    raw: Raw = _guarded(path, lambda file: decode_stack(file, axes, decode))
     check_array(raw.array, path)
     return raw

@@ -342,7 +342,7 @@ def gzip_cut_short(root: Path) -> Path:
         (broken_picture, "the file cannot be decoded"),
         (truncated_picture, "the file cannot be decoded"),
         (other_size, "image and label differ in size: 24x20 against 20x24"),
-        (pages, "the file holds 3 pages, and one is read"),
+        (pages, "image and label differ in size: 3x24x20 against 24x20"),
         (coloured_mask, "the label has 3 channels that differ"),
         (halves_in_label, "values that are not whole numbers"),
         (nan_voxels, "voxels that are not finite"),
