@@ -271,8 +271,13 @@ def holds_both(path: Path) -> bool:
     """
     if suffix_of(path) != ".npz":
         return False
-    names: list[str] = _guarded(path, lambda file: np.load(file, allow_pickle=False).files)
+    names = _guarded(path, _names_in)
     return all(any(key in names for key in keys) for keys in (_IMAGE_KEYS, _LABEL_KEYS))
+
+
+def _names_in(archive: Path) -> list[str]:
+    with np.load(archive, allow_pickle=False) as arrays:
+        return list(arrays.files)
 
 
 def _image_array(path: Path) -> NDArray[Any]:

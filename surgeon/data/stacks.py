@@ -38,24 +38,12 @@ class _Layout:
     channels_first: bool = False
 
 
-def is_stack(path: Path) -> bool:
-    """Tell whether a file is a TIFF of several planes.
-
-    Raises:
-        DataError: its pages are a film of volumes.
-        Exception: whatever the decoder raises on a broken file.
-    """
-    if not path.name.lower().endswith(STACKS):
-        return False
-    with Image.open(path) as picture:
-        return _layout(picture, path).planes > 1
-
-
 def shape_of_stack(path: Path, axes: str) -> tuple[int, ...]:
     """Return the spatial shape of a TIFF: of a volume in the order of axes asked for, else of a picture.
 
     Raises:
-        DataError, Exception: as `is_stack`.
+        DataError: its pages are a film of volumes.
+        Exception: whatever the decoder raises on a broken file.
     """
     with Image.open(path) as picture:
         planes = _layout(picture, path).planes
